@@ -1,0 +1,58 @@
+# Two commands: `make run` and `make test`. `make help` lists the rest.
+#
+# make run   ONCE=1 | DATA=path|binance|synthetic|auto | SCALE=n | PORT=n | HOME_DIR=folder | DRILL=drift
+# make test  ARGS="tests/storage -k name"
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+HOME_DIR ?= var
+
+export TP_HOME_DIR := $(HOME_DIR)
+
+.PHONY: help run test lint types contracts check lock install clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
+
+run: $(STAMP) ## start everything, run one pass of the loop, go on serving (ONCE=1: stop after the pass)
+	@exec $(BIN)/trading-platform up \
+		$(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(ONCE)),--once) $(if $(SCALE),--scale $(SCALE)) \
+		$(if $(PORT),--port $(PORT)) $(if $(DRILL),--drill $(DRILL))
+
+test: $(STAMP) ## the whole test suite, on real PostgreSQL and Valkey
+	@$(BIN)/pytest $(ARGS)
+
+check: lint types contracts ## lint, types and import contracts
+
+lint: $(STAMP) ## ruff
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy --strict on trading_platform
+	@$(BIN)/mypy
+
+contracts: $(STAMP) ## the import direction between the rooms
+	@$(BIN)/lint-imports
+
+install: $(STAMP) ## create .venv with the locked dependencies
+
+# The installer is pinned and hashed like everything else; pip takes over where it cannot reach its index.
+$(STAMP): requirements.lock requirements-installer.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+		f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}; name another with PYTHON=python3.12")'
+	@echo "Creating $(VENV) with the locked dependencies (a minute or two the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-installer.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+lock: ## resolve pyproject.toml again into requirements.lock (versions and hashes, no index address)
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-strip-extras --no-annotate --no-header --quiet --output-file requirements.lock
+
+clean: ## remove .venv; state in var/ is left alone
+	@rm -rf $(VENV)
