@@ -1,0 +1,101 @@
+"""The jobs, named after what a person would ask for, and the schedules that ask for them by themselves."""
+
+import dagster as dg
+
+from assets import partitions
+
+MAX_RUNTIME = {"dagster/max_runtime": "3600"}
+"""A run that hangs is ended after an hour; the daemon's run monitoring does it."""
+
+collect = dg.define_asset_job(
+    "collect",
+    selection=dg.AssetSelection.assets("bars", "features"),
+    description="Bars into the lake, quality checks, features and market conditions.",
+    tags=MAX_RUNTIME,
+)
+train = dg.define_asset_job(
+    "train",
+    selection=dg.AssetSelection.assets("trained_model", "baseline_model", "serving"),
+    description="Search, validate, calibrate and register a champion and a challenger; put both into service.",
+    tags=MAX_RUNTIME,
+)
+retrain = dg.define_asset_job(
+    "retrain",
+    selection=dg.AssetSelection.assets("features", "retrained_model"),
+    description="Retrain on the newest window with the parent's hyperparameters and enter it as a challenger. "
+    "Fired weekly and by the drift sensor.",
+    tags=MAX_RUNTIME,
+)
+evaluate = dg.define_asset_job(
+    "evaluate",
+    selection=dg.AssetSelection.assets("model_performance", "ab_evaluation", "drift_report", "promotion"),
+    description="Score what was predicted against what happened; A/B decision; drift; promotion through the gate.",
+    tags=MAX_RUNTIME,
+)
+model_cards = dg.define_asset_job(
+    "model_cards",
+    selection=dg.AssetSelection.assets("model_card"),
+    partitions_def=partitions.versions,
+    description="A page for one model version: data, figures, reliability, lineage.",
+)
+execution = dg.define_asset_job(
+    "execution",
+    selection=dg.AssetSelection.assets("live_execution", "trade_outcomes"),
+    partitions_def=partitions.groups,
+    description="Ask a group's engine to run, report what it shows, collect its outcomes.",
+)
+marts = dg.define_asset_job(
+    "marts",
+    selection=dg.AssetSelection.assets("analytics_export").downstream(),
+    description="Export every group's books to analytics and build the marts for traders and compliance.",
+    tags=MAX_RUNTIME,
+)
+compliance = dg.define_asset_job(
+    "compliance",
+    selection=dg.AssetSelection.assets("audit_verification", "compliance_records"),
+    partitions_def=partitions.days,
+    description="Verify the audit chains and write the day's compliance records (CSV and HTML).",
+)
+
+JOBS = [collect, train, retrain, evaluate, model_cards, execution, marts, compliance]
+
+
+@dg.schedule(
+    job=retrain,
+    cron_schedule="0 2 * * 0",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every Sunday 02:00 UTC, drift or not.",
+)
+def weekly_retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    week = context.scheduled_execution_time.strftime("%G-W%V")
+    return dg.RunRequest(
+        run_key=f"weekly-{week}",
+        run_config=dg.RunConfig(ops={"retrained_model": {"config": {"origin": "weekly"}}}),
+        tags={"trigger": "weekly"},
+    )
+
+
+evaluation_schedule = dg.ScheduleDefinition(
+    name="evaluation_every_10_minutes",
+    job=evaluate,
+    cron_schedule="*/10 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Outcomes, experiment and drift are looked at every ten minutes.",
+)
+marts_schedule = dg.ScheduleDefinition(
+    name="marts_every_15_minutes",
+    job=marts,
+    cron_schedule="5-59/15 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="What the dashboard shows of the past is at most 15 minutes old.",
+)
+daily_compliance = dg.build_schedule_from_partitioned_job(
+    compliance,
+    name="daily_compliance",
+    hour_of_day=0,
+    minute_of_hour=30,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="00:30 IST: the records of the day before.",
+)
+
+SCHEDULES = [weekly_retraining, evaluation_schedule, marts_schedule, daily_compliance]
