@@ -107,10 +107,13 @@ class Alert(ControlBase):
     last_seen_at: Mapped[Time] = mapped_column(server_default=NOW)
     acknowledged_by: Mapped[Text | None]
     resolved_at: Mapped[Time | None]
+    notified_at: Mapped[Time | None]
+    """When a notifier took it; null is still to be told."""
     __table_args__ = (
         CheckConstraint("severity in ('info', 'warning', 'critical')", name="severity"),
         Index("uq_alerts_open", "fingerprint", unique=True, postgresql_where=text("resolved_at is null")),
         Index("ix_alerts_raised_at", "raised_at"),
+        Index("ix_alerts_untold", "alert_id", postgresql_where=text("notified_at is null")),
     )
 
 

@@ -28,11 +28,13 @@ def upgrade() -> None:
     sa.Column('last_seen_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('acknowledged_by', sa.String(), nullable=True),
     sa.Column('resolved_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('notified_at', sa.DateTime(timezone=True), nullable=True),
     sa.CheckConstraint("severity in ('info', 'warning', 'critical')", name=op.f('ck_alerts_severity')),
     sa.PrimaryKeyConstraint('alert_id', name=op.f('pk_alerts')),
     schema='control'
     )
     op.create_index('ix_alerts_raised_at', 'alerts', ['raised_at'], unique=False, schema='control')
+    op.create_index('ix_alerts_untold', 'alerts', ['alert_id'], unique=False, schema='control', postgresql_where=sa.text('notified_at is null'))
     op.create_index('uq_alerts_open', 'alerts', ['fingerprint'], unique=True, schema='control', postgresql_where=sa.text('resolved_at is null'))
     op.create_table('datasets',
     sa.Column('dataset_id', sa.String(), nullable=False),
@@ -317,5 +319,6 @@ def downgrade() -> None:
     op.drop_table('halts', schema='control')
     op.drop_table('datasets', schema='control')
     op.drop_index('uq_alerts_open', table_name='alerts', schema='control', postgresql_where=sa.text('resolved_at is null'))
+    op.drop_index('ix_alerts_untold', table_name='alerts', schema='control', postgresql_where=sa.text('notified_at is null'))
     op.drop_index('ix_alerts_raised_at', table_name='alerts', schema='control')
     op.drop_table('alerts', schema='control')
