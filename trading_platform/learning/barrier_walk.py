@@ -11,10 +11,13 @@ def first_exits(
     volatility: NDArray[np.float64],
     available_at: NDArray[np.int64],
     horizon: np.int64,
-    profit_multiple: float,
-    stop_multiple: float,
+    multiples: tuple[float, float],
 ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """(end index or -1, exit kind) of a long trade entered at each close. Times in microseconds."""
+    """(end index or -1, exit kind) of a long trade entered at each close.
+
+    `multiples`: (profit, stop) distances in units of volatility; times in microseconds.
+    """
+    profit_multiple, stop_multiple = multiples
     n = close.shape[0]
     end = np.full(n, -1, dtype=np.int64)
     kind = np.zeros(n, dtype=np.int8)

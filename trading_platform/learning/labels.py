@@ -79,7 +79,7 @@ class Labels:
 
     @property
     def resolved(self) -> NDArray[np.bool_]:
-        return self.label != UNRESOLVED
+        return np.not_equal(self.label, UNRESOLVED)
 
 
 def triple_barrier(
@@ -104,7 +104,7 @@ def triple_barrier(
     if np.any(np.diff(moments) <= 0):
         raise ValueError("bars must be in strictly ascending order of available_at")
     horizon = np.int64(spec.horizon_bars * interval_seconds * 1_000_000)
-    end_index, exit_kind = first_exits(close, volatility, moments, horizon, spec.profit_multiple, spec.stop_multiple)
+    end_index, exit_kind = first_exits(close, volatility, moments, horizon, (spec.profit_multiple, spec.stop_multiple))
     resolved = end_index >= 0
     end_index = np.where(resolved, end_index, np.arange(len(close)))
     ratio = (1.0 - spec.cost_per_side) / (1.0 + spec.cost_per_side)
