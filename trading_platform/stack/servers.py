@@ -5,7 +5,6 @@ address given in the settings is used instead, and then nothing here runs.
 """
 
 import contextlib
-import ctypes
 import os
 import pwd
 import secrets
@@ -13,14 +12,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import psycopg
 import redis
+
+from trading_platform.stack.processes import die_with_parent, end_all
 
 POSTGRES_TUNING = {
     "max_connections": "300",
@@ -30,6 +31,7 @@ POSTGRES_TUNING = {
     "timezone": "UTC",
 }
 READY_WITHIN_SECONDS = 30.0
+SHUTDOWN_SECONDS = 10.0
 
 
 class ServerStartError(RuntimeError):
@@ -89,6 +91,31 @@ class Postgres:
                 f"--pwfile={password_file}", "-E", "UTF8", "--locale=C", "--no-instructions",
             ]
         )  # fmt: skip
+
+    def recover(self) -> None:
+        """Deal with a lock file that an earlier run left: end a server of ours that still runs, drop a stale file.
+
+        PostgreSQL refuses to start over a lock file whose process id is alive, whoever has that id by now.
+        """
+        lock = self.data / "postmaster.pid"
+        try:
+            pid = int(lock.read_text().split()[0])
+        except (FileNotFoundError, ValueError, IndexError):
+            return
+        if server := self._own_server(pid):
+            server.send_signal(signal.SIGINT)  # fast shutdown; a second one does no harm where it is already under way
+            gone, _ = psutil.wait_procs([server], timeout=SHUTDOWN_SECONDS)
+            if not gone:
+                end_all([server, *server.children(recursive=True)], grace=0.0)
+        lock.unlink(missing_ok=True)
+
+    def _own_server(self, pid: int) -> psutil.Process | None:
+        try:
+            process = psutil.Process(pid)
+            command = process.cmdline()
+        except psutil.Error:
+            return None
+        return process if command[:1] == [_binary("postgres")] and str(self.data) in command else None
 
     def command(self) -> list[str]:
         """The foreground server process."""
@@ -168,13 +195,6 @@ def running(server: Postgres | Valkey) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def die_with_parent() -> None:
-    """A `preexec_fn`: ask Linux to end this process when its parent dies."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGINT)
 
 
 def _server_user() -> pwd.struct_passwd | None:
