@@ -29,6 +29,8 @@ DAGSTER_YAML = REPOSITORY / "deploy" / "dagster.yaml"
 DAGSTER_MODULE = "definitions"
 HANGS_AFTER_SECONDS = 60.0
 """An HTTP server that gave no answer for so long is started again."""
+SETTLED_AFTER_SECONDS = 5.0
+"""A process without a port that has lived so long has got past its imports and its configuration."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Plan:
             "TP_DAGSTER_POSTGRES_URL": dagster_database.render_as_string(hide_password=False),
             "DAGSTER_HOME": str(self.settings.dagster_home),
             "PYTHONUNBUFFERED": "1",
+            "TYPER_STANDARD_TRACEBACK": "1",  # in a log file, frames of source code around a traceback only hide it
         }
 
     # --- the services ------------------------------------------------------------------------------------------------
@@ -243,7 +246,10 @@ class Plan:
                 ready=http_ok(f"http://127.0.0.1:{self.readonly_port}/dagster/server_info"),
                 restart_if_unready_for=HANGS_AFTER_SECONDS,
             ),
-            Service("dagster-daemon", [_script("dagster-daemon"), "run", *workspace], env=env, depends_on=needs),
+            Service(
+                "dagster-daemon", [_script("dagster-daemon"), "run", *workspace], env=env, depends_on=needs,
+                settle=SETTLED_AFTER_SECONDS,
+            ),
         ]  # fmt: skip
 
     def _caddy(self) -> Service:
@@ -259,6 +265,7 @@ class Plan:
             name, [_script("trading-platform"), *arguments], env=self.environment(), depends_on=needs,
             ready=http_ok(f"http://127.0.0.1{ready_path}") if ready_path else None,
             restart_if_unready_for=HANGS_AFTER_SECONDS if ready_path else None,
+            settle=SETTLED_AFTER_SECONDS,
         )  # fmt: skip
 
     def _instances(self) -> range:

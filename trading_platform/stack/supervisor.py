@@ -71,7 +71,8 @@ class Service:
     depends_on: tuple[str, ...] = ()
     """Services that must be ready before this one starts and that end after it."""
     ready: Callable[[], bool] | None = None
-    """Called in a thread, over and over; returns within two seconds. None: ready as soon as it runs."""
+    """Called in a thread, over and over; returns within two seconds. None: ready once it has run for `settle`."""
+    settle: float = 0.0
     before_start: Callable[[], None] | None = None
     """Called in a thread before every start, for what an earlier run may have left behind."""
     ready_within: float = 90.0
@@ -272,10 +273,10 @@ class Supervisor:
     async def _watch(self, child: _Child, exited: "asyncio.Future[int]") -> None:
         """Ask the service again and again whether it is ready; end it when it stays silent for too long."""
         service = child.service
-        silent_since = _now()
+        began = silent_since = _now()
         patience: float | None = service.ready_within
         while not exited.done():
-            answers = await self._answers(service)
+            answers = await self._answers(service, lived=_now() - began)
             if child.stopping:
                 return
             if answers:
@@ -291,9 +292,9 @@ class Supervisor:
                 return
             await asyncio.sleep(2.0 if child.state is State.READY else 0.1)
 
-    async def _answers(self, service: Service) -> bool:
+    async def _answers(self, service: Service, lived: float) -> bool:
         if service.ready is None:
-            return True
+            return lived >= service.settle
         try:
             return await asyncio.to_thread(service.ready)
         except Exception:
