@@ -186,13 +186,13 @@ class LightGbmFitter:
 
         self._lightgbm = lightgbm
         self.dataset = lightgbm.Dataset(
-            np.ascontiguousarray(matrix), labels, weight=weights, params=LIGHTGBM_FIXED, free_raw_data=True
+            np.ascontiguousarray(matrix), labels, weight=weights / weights.mean(), params=LIGHTGBM_FIXED
         ).construct()
 
     def fit(self, params: Mapping[str, Any], seed: int) -> LightGbmModel:
-        """`params`: LightGBM's, with `trees` for the number of boosting rounds."""
-        settings = {name: value for name, value in params.items() if name != "trees"}
-        booster = self._lightgbm.train(LIGHTGBM_FIXED | settings | {"seed": seed}, self.dataset, int(params["trees"]))
+        """`params`: LightGBM's, with `trees` boosting rounds and `min_leaf_fraction`, the rows a leaf needs as a share."""
+        settings = _lightgbm_settings(params, self.dataset.num_data(), seed)
+        booster = self._lightgbm.train(settings, self.dataset, int(params["trees"]))
         return LightGbmModel(booster.model_to_string())
 
 
@@ -200,23 +200,21 @@ class LogisticFitter:
     """scikit-learn's pipeline of imputation, scaling and L2-regularised logistic regression."""
 
     def __init__(self, matrix: Floats, labels: NDArray[np.int8], weights: Floats) -> None:
-        self.matrix, self.labels, self.weights = matrix, labels, weights
-
-    def fit(self, params: Mapping[str, Any], seed: int) -> LogisticModel:
-        """`params`: `C`, the inverse strength of the penalty."""
         from sklearn.impute import SimpleImputer
-        from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        pipeline = make_pipeline(
-            SimpleImputer(keep_empty_features=True),
-            StandardScaler(),
-            LogisticRegression(C=float(params["C"]), max_iter=500, random_state=seed),
-        )
-        weights = self.weights / self.weights.mean()
-        pipeline.fit(self.matrix, self.labels, logisticregression__sample_weight=weights)
-        scaler, logistic = pipeline[1], pipeline[2]
+        self._prepared = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
+        self._standardised = self._prepared.fit_transform(matrix)
+        self._labels, self._weights = labels, weights / weights.mean()
+
+    def fit(self, params: Mapping[str, Any], seed: int) -> LogisticModel:
+        """`params`: `C`, the inverse strength of the penalty."""
+        from sklearn.linear_model import LogisticRegression
+
+        logistic = LogisticRegression(C=float(params["C"]), max_iter=500, random_state=seed)
+        logistic.fit(self._standardised, self._labels, self._weights)
+        scaler = self._prepared[1]
         return LogisticModel(
             mean=np.asarray(scaler.mean_),
             scale=np.asarray(scaler.scale_),
@@ -237,10 +235,19 @@ def add_trees(
     matrix, labels, weights = rows
     # The raw rows are kept: LightGBM asks the parent what it says of them, and goes on from there.
     dataset = lightgbm.Dataset(
-        np.ascontiguousarray(matrix), labels, weight=weights, params=LIGHTGBM_FIXED, free_raw_data=False
+        np.ascontiguousarray(matrix),
+        labels,
+        weight=weights / weights.mean(),
+        params=LIGHTGBM_FIXED,
+        free_raw_data=False,
     )
-    settings = {name: value for name, value in params.items() if name != "trees"}
-    booster = lightgbm.train(
-        LIGHTGBM_FIXED | settings | {"seed": seed}, dataset, int(params["trees"]), init_model=parent.booster
-    )
+    settings = _lightgbm_settings(params, len(labels), seed)
+    booster = lightgbm.train(settings, dataset, int(params["trees"]), init_model=parent.booster)
     return LightGbmModel(booster.model_to_string(), parent.columns)
+
+
+def _lightgbm_settings(params: Mapping[str, Any], rows: int, seed: int) -> dict[str, Any]:
+    settings = {name: value for name, value in params.items() if name not in {"trees", "min_leaf_fraction"}}
+    if "min_leaf_fraction" in params:  # a share, so that it carries over from a search on fewer rows
+        settings["min_data_in_leaf"] = max(20, round(float(params["min_leaf_fraction"]) * rows))
+    return LIGHTGBM_FIXED | settings | {"seed": seed}

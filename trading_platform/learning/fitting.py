@@ -1,0 +1,159 @@
+"""From samples to a version's model, calibrators and out-of-sample predictions: the first training.
+
+Time is spent in three stretches. Hyperparameters and the calibration method are chosen on the earlier one; the later
+one is walked forward with everything chosen, and gives the figures; the final model learns from all of it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trading_platform.learning.calibration import (
+    ISOTONIC_MINIMUM,
+    Calibrator,
+    Floats,
+    VennAbers,
+    best_method,
+    fit_calibrator,
+    fit_venn_abers,
+)
+from trading_platform.learning.models import Model, fitter
+from trading_platform.learning.samples import Samples
+from trading_platform.learning.search import Progress, Searched, fold_fitter, search
+from trading_platform.learning.validation import Fold, walk_forward
+from trading_platform.storage.databases import Databases
+
+SEARCH_FROM, EVALUATE_FROM = 0.25, 0.65
+"""Shares of the rows: search windows lie between the two, evaluation windows after the second."""
+EVALUATION_WINDOWS = 3
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Out-of-sample predictions for the rows numbered `rows`: raw score, confidence, and the training base rate."""
+
+    rows: Integers
+    score: Floats
+    confidence: Floats
+    guess: Floats
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model ready to be registered. `params`: its hyperparameters; `details`: how it came about."""
+
+    model: Model
+    calibrator: Calibrator
+    interval: VennAbers
+    predicted: Predicted
+    params: dict[str, Any]
+    details: dict[str, Any]
+
+
+def fit_first(
+    databases: Databases,
+    samples: Samples,
+    *,
+    kind: str,
+    study: str,
+    trials: int,
+    folds: int,
+    seed: int,
+    embargo: int,
+    progress: Progress,
+) -> Fitted:
+    """Search, walk forward, fit on everything. Raises `validation.TooFewRowsError` where the data are too short."""
+    early = walk_forward(
+        samples.start, samples.end, folds=folds, embargo=embargo, first_test=SEARCH_FROM, last_test=EVALUATE_FROM
+    )
+    late = walk_forward(samples.start, samples.end, folds=EVALUATION_WINDOWS, embargo=embargo, first_test=EVALUATE_FROM)
+    found = search(databases, study, samples, early, kind=kind, trials=trials, seed=seed, progress=progress)
+    before, last = (_search_predictions(samples, fold, kind, found, seed) for fold in early[-2:])
+    method, losses = best_method(
+        _labelled(samples, *_known_by(samples, *before, early[-1].test_from, embargo)), _labelled(samples, *last)
+    )
+    predicted = _walk(samples, late, last, kind=kind, params=found.params, method=method, seed=seed, embargo=embargo,
+                      progress=progress)  # fmt: skip
+    progress("fitting the final model", 0, 1)
+    model = fitter(kind, samples.matrix, samples.label, samples.weight).fit(found.params, seed)
+    progress("fitting the final model", 1, 1)
+    newest = predicted.rows >= late[-1].test[0]
+    window = _labelled(samples, predicted.rows[newest], predicted.score[newest])
+    return Fitted(
+        model=model,
+        calibrator=calibrate(method, *window),
+        interval=fit_venn_abers(*window),
+        predicted=predicted,
+        params=found.params,
+        details={
+            "arm": "first",
+            "search": {
+                "study": found.study,
+                "trials": found.trials,
+                "pruned": found.pruned,
+                "folds": folds,
+                "log_loss": found.loss,
+            },
+            "calibration": {"method": method, "log_loss": losses, "rows": int(newest.sum())},
+            "windows": [{"train": len(fold.train), "test": len(fold.test)} for fold in late],
+        },
+    )
+
+
+def calibrate(method: str, scores: Floats, labels: NDArray[np.int8], weights: Floats) -> Calibrator:
+    """The chosen calibration; the sigmoid where isotonic was chosen but the window holds too few samples for it."""
+    if method == "isotonic" and weights.sum() < ISOTONIC_MINIMUM:
+        method = "sigmoid"
+    return fit_calibrator(method, scores, labels, weights)
+
+
+def _search_predictions(samples: Samples, fold: Fold, kind: str, found: Searched, seed: int) -> tuple[Integers, Floats]:
+    return fold.test, fold_fitter(samples, fold, kind, seed).fit(found.params, seed).scores(samples.matrix[fold.test])
+
+
+def _walk(
+    samples: Samples,
+    folds: list[Fold],
+    calibrate_on: tuple[Integers, Floats],
+    *,
+    kind: str,
+    params: dict[str, Any],
+    method: str,
+    seed: int,
+    embargo: int,
+    progress: Progress,
+) -> Predicted:
+    """Each window is predicted by a model of what came before it, calibrated on the window before it."""
+    parts: list[Predicted] = []
+    for number, fold in enumerate(folds):
+        progress("walking forward", number, len(folds))
+        model = fitter(kind, samples.matrix[fold.train], samples.label[fold.train], samples.weight[fold.train]).fit(
+            params, seed
+        )
+        score = model.scores(samples.matrix[fold.test])
+        known = _known_by(samples, *calibrate_on, fold.test_from, embargo)
+        confidence = calibrate(method, *_labelled(samples, *known)).many(score)
+        guess = np.full(len(fold.test), float(samples.label[fold.train].mean()))
+        parts.append(Predicted(fold.test, score, confidence, guess))
+        calibrate_on = (fold.test, score)
+    progress("walking forward", len(folds), len(folds))
+    return Predicted(
+        rows=np.concatenate([part.rows for part in parts]),
+        score=np.concatenate([part.score for part in parts]),
+        confidence=np.concatenate([part.confidence for part in parts]),
+        guess=np.concatenate([part.guess for part in parts]),
+    )
+
+
+def _known_by(samples: Samples, rows: Integers, scores: Floats, moment: int, embargo: int) -> tuple[Integers, Floats]:
+    """Those rows whose labels, plus the embargo, had ended by the moment."""
+    known = samples.end[rows] + embargo <= moment
+    return rows[known], scores[known]
+
+
+def _labelled(samples: Samples, rows: Integers, scores: Floats) -> tuple[Floats, NDArray[np.int8], Floats]:
+    return scores, samples.label[rows], samples.weight[rows]
