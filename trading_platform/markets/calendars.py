@@ -45,6 +45,8 @@ class Calendar:
     time_zone: str
     sparse: bool
     """The venue publishes no bar for an interval without a trade: an absent bar need not be a lost one."""
+    sources: tuple[str, ...] = ()
+    """Exchanges (ccxt's names) to ask for absent bars, in order; the venue itself comes first."""
 
     @property
     def never_closes(self) -> bool:
@@ -129,7 +131,7 @@ def calendar(venue: str) -> Calendar:
     if venue not in venues:
         raise UnknownVenueError(f"no calendar for venue {venue!r}; known: {', '.join(sorted(venues))}")
     row = venues[venue]
-    return Calendar(Venue(venue), row["calendar"], row["time_zone"], row["sparse"])
+    return Calendar(Venue(venue), row["calendar"], row["time_zone"], row["sparse"], tuple(row["sources"]))
 
 
 def _by_time(times: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,138 @@
+"""Where absent bars are asked for: an exchange's REST interface through ccxt."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import polars as pl
+import structlog
+
+from trading_platform.market_data.lake import BAR_SCHEMA
+from trading_platform.market_data.quality import with_availability
+from trading_platform.markets.calendars import calendar
+from trading_platform.venues.binance_client import binance_client
+
+log = structlog.get_logger(__name__)
+
+ANSWER_WITHIN_SECONDS = 3.0
+PAGE = 1000
+
+
+class BarSource(Protocol):
+    """Somebody who may have bars that we lack."""
+
+    name: str
+
+    async def bars(self, symbol: str, first: datetime, last: datetime, interval_seconds: int) -> pl.DataFrame | None:
+        """open_time, open, high, low, close, volume of bars opened from `first` to `last`; None: no answer."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ExchangeSource:
+    """Any exchange that ccxt knows. One that does not answer within 3 s is not asked again."""
+
+    def __init__(self, name: str, base_url: str | None = None) -> None:
+        self.name = name
+        self._client = _client(name, base_url)
+        self._answers: bool | None = None
+
+    async def bars(self, symbol: str, first: datetime, last: datetime, interval_seconds: int) -> pl.DataFrame | None:
+        if not await self.answers() or symbol not in self._client.markets:
+            return None
+        rows: list[list[float]] = []
+        since = first
+        while since <= last:
+            page = await self._page(symbol, since, interval_seconds)
+            if page is None:
+                return None
+            rows += [row for row in page if row[0] <= last.timestamp() * 1000]
+            if not page or page[-1][0] > last.timestamp() * 1000 or len(page) < PAGE:
+                break
+            since = datetime.fromtimestamp(page[-1][0] / 1000, UTC) + timedelta(seconds=interval_seconds)
+        return candles(rows)
+
+    async def answers(self) -> bool:
+        """Whether the exchange can be reached at all; asked once."""
+        if self._answers is None:
+            try:
+                await asyncio.wait_for(self._client.fetch_time(), ANSWER_WITHIN_SECONDS)
+                await self._client.load_markets()
+                self._answers = True
+            except _failures() as error:
+                self._answers = False
+                log.info("source_does_not_answer", source=self.name, error=type(error).__name__)
+        return self._answers
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _page(self, symbol: str, since: datetime, interval_seconds: int) -> list[list[float]] | None:
+        from trading_platform.market_data.reading import interval_name
+
+        try:
+            found: list[list[float]] = await self._client.fetch_ohlcv(
+                symbol, interval_name(interval_seconds), since=int(since.timestamp() * 1000), limit=PAGE
+            )
+        except _failures() as error:
+            log.warning("source_failed", source=self.name, symbol=symbol, error=type(error).__name__)
+            return None
+        return found
+
+
+def candles(rows: list[list[float]]) -> pl.DataFrame:
+    """ccxt's rows [ms, open, high, low, close, volume] as a frame, opening times aware UTC."""
+    schema = {"ms": pl.Float64(), **{name: pl.Float64() for name in ("open", "high", "low", "close", "volume")}}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    time = (pl.col("ms").cast(pl.Int64) * 1000).cast(pl.Datetime("us", "UTC"))
+    return frame.select(time.alias("open_time"), pl.exclude("ms"))
+
+
+def as_bars(
+    rows: pl.DataFrame, *, dataset_id: str, venue: str, symbol: str, interval_seconds: int, source: str
+) -> pl.DataFrame:
+    """Candles of one symbol as a bar frame; those outside the venue's sessions have no session date and are left out."""
+    located = calendar(venue).locate(rows["open_time"], interval_seconds)
+    return (
+        with_availability(pl.concat([rows, located], how="horizontal"), venue, interval_seconds)
+        .drop_nulls("session_date")
+        .with_columns(
+            dataset_id=pl.lit(dataset_id),
+            venue=pl.lit(venue),
+            symbol=pl.lit(symbol),
+            interval_seconds=interval_seconds,
+            revision=0,
+            source=pl.lit(source),
+        )
+        .select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
+    )
+
+
+def venue_sources(venue: str, base_url: str | None = None) -> list[BarSource]:
+    """The sources that `markets/data/venues.toml` names for a venue; `base_url` is the venue's own address."""
+    names = calendar(venue).sources
+    return [ExchangeSource(name, base_url if name == venue else None) for name in names]
+
+
+async def is_reachable(base_url: str | None = None) -> bool:
+    """Whether Binance's public REST answers within 3 s."""
+    source = ExchangeSource("binance", base_url)
+    try:
+        return await source.answers()
+    finally:
+        await source.close()
+
+
+def _client(name: str, base_url: str | None) -> Any:
+    if name == "binance":
+        return binance_client(base_url)
+    from ccxt import async_support
+
+    return getattr(async_support, name)({"enableRateLimit": True})
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    from ccxt.base.errors import BaseError
+
+    return BaseError, TimeoutError, OSError
