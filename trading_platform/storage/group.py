@@ -401,7 +401,7 @@ class AuditRow(GroupBase):
 
 
 class AuditSeal(GroupBase):
-    """The hash chain over `audit_log`, one row a sealed batch, in order of `last_seq`."""
+    """The hash chain over `audit_log`, one row a sealed batch, in order of `last_seq`. Append-only, like the log."""
 
     __tablename__ = "audit_seals"
     last_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -409,4 +409,6 @@ class AuditSeal(GroupBase):
     entries: Mapped[int]
     previous_hash: Mapped[Text]
     hash: Mapped[Text]
+    leaves: Mapped[bytes] = mapped_column(LargeBinary)
+    """seq (8 bytes, big-endian) and sha256 of every entry, so that verification can name the entry that changed."""
     sealed_at: Mapped[Time] = mapped_column(server_default=NOW)

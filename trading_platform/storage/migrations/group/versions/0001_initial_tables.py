@@ -5,7 +5,7 @@ Revises:
 """
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 from sqlalchemy.dialects import postgresql
 
 revision = '0001'
@@ -92,6 +92,7 @@ def upgrade() -> None:
     sa.Column('entries', sa.Integer(), nullable=False),
     sa.Column('previous_hash', sa.String(), nullable=False),
     sa.Column('hash', sa.String(), nullable=False),
+    sa.Column('leaves', sa.LargeBinary(), nullable=False),
     sa.Column('sealed_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.PrimaryKeyConstraint('last_seq', name=op.f('pk_audit_seals')),
     schema='GROUP'
@@ -326,6 +327,27 @@ def upgrade() -> None:
     )
 
 
+    make_append_only('audit_log', 'audit_seals')
+
+
+def make_append_only(*tables: str) -> None:
+    """Refuse UPDATE, DELETE and TRUNCATE in the database itself, also for replication roles (ENABLE ALWAYS)."""
+    schema = context.config.attributes['schema']
+    op.execute(f"""
+        create function "{schema}".refuse_change() returns trigger language plpgsql as $$
+        begin
+            raise exception '%.% is append-only: % refused', tg_table_schema, tg_table_name, tg_op
+                using errcode = 'insufficient_privilege', hint = 'Record a correcting entry instead.';
+        end $$
+    """)
+    for table in tables:
+        op.execute(f"""
+            create trigger append_only before update or delete or truncate on "{schema}".{table}
+            for each statement execute function "{schema}".refuse_change()
+        """)
+        op.execute(f'alter table "{schema}".{table} enable always trigger append_only')
+
+
 def downgrade() -> None:
     op.drop_table('subscriptions', schema='GROUP')
     op.drop_table('signal_cursors', schema='GROUP')
@@ -355,3 +377,4 @@ def downgrade() -> None:
     op.drop_index('ix_audit_log_event_ts', table_name='audit_log', schema='GROUP')
     op.drop_table('audit_log', schema='GROUP')
     op.drop_table('accounts', schema='GROUP')
+    op.execute(f'drop function "{context.config.attributes["schema"]}".refuse_change()')
