@@ -146,6 +146,10 @@ class Sessions:
             del self._seen[key]
         return ended
 
+    async def ping(self) -> None:
+        """Raise `SessionsUnavailableError` unless Valkey answers."""
+        await _answer(self._redis.ping())
+
     async def _read_many(self, keys: Sequence[str]) -> Sequence[bytes | str | None]:
         found: list[bytes | str | None] = await self._redis.mget(keys)
         return found
