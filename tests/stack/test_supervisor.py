@@ -77,7 +77,7 @@ STUBBORN = """
 deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
 grandchild = deaf + "time.sleep(600)"
 parent = deaf + f"import subprocess, sys; subprocess.Popen([sys.executable, '-I', '-S', '-c', {grandchild!r}], start_new_session=True); time.sleep(600)"
-supervisor.add(Service("deaf", python(parent)), Service("deaf-too", python(parent), depends_on=("deaf",)))
+supervisor.add(Service("deaf", python(parent)), Service("deaf-too", python(parent)))
 await supervisor.ready("deaf", "deaf-too", within=10)
 await asyncio.sleep(0.5)
 await until_stopped()
@@ -193,9 +193,7 @@ await until_stopped()
     assert "interrupted" in (stack.home / "logs" / "pass.log").read_text()
 
 
-QUICK = STUBBORN.replace("depends_on=", "stop_timeout=0.5, depends_on=").replace(
-    "python(parent))", "python(parent), stop_timeout=0.5)"
-)
+QUICK = STUBBORN.replace("python(parent)", "python(parent), stop_timeout=0.5")
 
 
 def test_nothing_survives_the_supervisor_and_the_next_start_waits_for_that(small_stack: Start) -> None:

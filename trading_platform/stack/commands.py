@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trading_platform.observability import logs
 from trading_platform.settings import Settings
 from trading_platform.stack.keeper import TAKEOVER_SECONDS, AlreadyRunningError, keep, read_state
 from trading_platform.stack.ports import PortTakenError
@@ -166,17 +167,15 @@ def _ago(since: str) -> str:
 
 
 def _log_to(path: Path) -> None:
-    """The supervisor's own log: JSON lines in a file, so that the terminal stays with the pass."""
+    """The supervisor's own log goes to a file, so that the terminal stays with the pass."""
+    import logging
+
     import structlog
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(path.open("a", encoding="utf-8")),
-    )
+    output = path.open("a", encoding="utf-8")
+    logs.configure("supervisor")
+    structlog.configure(logger_factory=structlog.BytesLoggerFactory(output.buffer))
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(output)

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 
+from trading_platform.observability import metrics
 from trading_platform.settings import ENDPOINTS_FILE, Settings
 from trading_platform.stack.keeper import end_leftovers
 from trading_platform.stack.ports import require_public_port
@@ -132,6 +134,8 @@ def run(order: Order, console: Console, keeper: Identity) -> int:
     if ended := end_leftovers(order.home):
         console.print(f"Ended {ended} processes that an earlier run had left.")
     (order.home / DATASET_FILE).unlink(missing_ok=True)
+    for announced in metrics.targets_dir(settings).glob("*.json"):
+        announced.unlink(missing_ok=True)
     plan = Plan(settings, order.scale)
     if plan.postgres is not None:
         plan.postgres.recover()
@@ -204,16 +208,14 @@ def _announcer(console: Console) -> Callable[[str, State], None]:
 
 
 def _migrate(plan: Plan) -> None:
-    databases = Databases(fresh_from(plan))
+    databases = Databases(settings_of(plan))
     try:
         migrate(databases, on_step=lambda what: log.info("migrating", what=what))
     finally:
         databases.close()
 
 
-def fresh_from(plan: Plan) -> Settings:
+def settings_of(plan: Plan) -> Settings:
     """The settings as every process of this run sees them."""
-    from pydantic import SecretStr
-
     database, redis = (SecretStr(str(plan.endpoints()[name])) for name in ("database_url", "redis_url"))
     return plan.settings.model_copy(update={"database_url": database, "redis_url": redis})
