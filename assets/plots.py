@@ -55,7 +55,9 @@ def bars(values: Mapping[str, float], title: str, *, reference: float | None = N
     return image(made, title)
 
 
-def reliability(predicted: Sequence[float], observed: Sequence[float], counts: Sequence[int]) -> dg.MarkdownMetadataValue:
+def reliability(
+    predicted: Sequence[float], observed: Sequence[float], counts: Sequence[int]
+) -> dg.MarkdownMetadataValue:
     """Reliability diagram: observed frequency over predicted probability; the dot's area is the number of bars."""
     made = figure(width=4.2, height=3.6)
     axes = made.axes[0]

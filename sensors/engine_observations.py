@@ -38,13 +38,9 @@ def engine_observations(context: dg.SensorEvaluationContext, platform: Platform)
         changed = shown["state"] != before.get("state") or shown["alive"] != before.get("alive")
         due = now.timestamp() - float(str(before.get("observed_at", 0))) >= OBSERVE_EVERY_SECONDS
         if changed or due:
-            events.append(
-                dg.AssetObservation("live_execution", partition=group_id, metadata=_metadata(shown))
-            )
+            events.append(dg.AssetObservation("live_execution", partition=group_id, metadata=_metadata(shown)))
             if shown["alive"] and shown["state"] == "RUNNING":
-                events.append(
-                    dg.AssetMaterialization("live_execution", partition=group_id, metadata=_metadata(shown))
-                )
+                events.append(dg.AssetMaterialization("live_execution", partition=group_id, metadata=_metadata(shown)))
             shown["observed_at"] = now.timestamp()
         else:
             shown["observed_at"] = before.get("observed_at", 0)

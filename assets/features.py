@@ -1,0 +1,45 @@
+"""Group `features`: point-in-time features and market conditions, and the checks that they look at no future."""
+
+import dagster as dg
+
+from assets import plots
+from assets.market_data import bars
+from assets.platform import OnDataset, Platform
+from assets.progress import reporter
+from trading_platform.features.build import build_features
+from trading_platform.features.definition import feature_hash
+
+GROUP = "features"
+CONDITIONS = ("volatility", "trend", "liquidity", "session")
+
+
+@dg.asset(
+    group_name=GROUP,
+    deps=[bars],
+    kinds={"deltalake", "numba"},
+    description="Features and market conditions of every bar, by the same kernel that scores live bars.",
+)
+def features(context: dg.AssetExecutionContext, config: OnDataset, platform: Platform) -> dg.MaterializeResult[None]:
+    dataset_id = platform.dataset_id(config.dataset_id)
+    frame = build_features(platform.lake, dataset_id, progress=reporter(context))
+    counts = {name: dict(frame[name].value_counts(normalize=True).iter_rows()) for name in CONDITIONS}
+    return dg.MaterializeResult(
+        metadata={
+            "dataset": dataset_id,
+            "dagster/row_count": len(frame),
+            "feature_hash": feature_hash(),
+            **{name: plots.bars(shares, f"share of bars by {name}") for name, shares in counts.items()},
+        }
+    )
+
+
+@dg.asset_check(asset=features, blocking=True, description="Recomputed with the data cut at t, the row at t is equal.")
+def looks_at_no_future(config: OnDataset, platform: Platform) -> dg.AssetCheckResult:
+    from trading_platform.features.lookahead import check_lookahead
+
+    frame = platform.lake.bars(platform.dataset_id(config.dataset_id))
+    symbol = frame["symbol"][-1]
+    found = check_lookahead(frame.filter(frame["symbol"] == symbol).tail(5_000))
+    return dg.AssetCheckResult(
+        passed=not found, severity=dg.AssetCheckSeverity.ERROR, metadata={"leaking_features": ", ".join(found) or "none"}
+    )

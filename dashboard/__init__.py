@@ -1,0 +1,5 @@
+"""The traders' and compliance officers' window: Streamlit, reading the API (live) and the marts (history).
+
+`app.py` is what Streamlit runs; `data.py` is the only file that knows where numbers come from; a page is a file in
+`pages/`. The dashboard never imports asset code.
+"""

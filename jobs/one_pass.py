@@ -1,0 +1,207 @@
+"""One pass of the loop, with progress: collect, train, trade, learn, report. `python -m jobs.one_pass --help`.
+
+Each stage is a Dagster job, executed in this process on the platform's own instance, so that every run, check and plot
+is in the UI afterwards. Trading itself is done by the supervised services; this process asks for them by writing
+`<home>/run/dataset.json`, starts the sandbox's replay and watches it.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+import assets.progress
+from assets import partitions
+from definitions import defs
+from jobs import pass_trading
+from jobs.pass_summary import PassSummary
+from trading_platform.settings import settings
+from trading_platform.storage.databases import Databases
+
+RETRAINING_TIMEOUT_SECONDS = 420.0
+BINANCE_PROBE_URL = "https://api.binance.com/api/v3/ping"
+BINANCE_PROBE_SECONDS = 3.0
+
+
+class PassFailedError(RuntimeError):
+    """A stage of the pass did not succeed; the message says which one and where to look."""
+
+
+class OnePass:
+    """The stages in order; what each needs from the one before is passed along, nothing is kept on the side."""
+
+    def __init__(self, console: Console, *, drill: str, speed: str) -> None:
+        self.console = console
+        self.drill = drill
+        self.speed = speed
+        self.settings = settings()
+        self.databases = Databases(self.settings)
+        self.instance = dg.DagsterInstance.get()
+        self.summary = PassSummary(self.databases, self.settings)
+        self.progress = Progress(
+            SpinnerColumn(finished_text="[green]✓[/green]"),
+            TextColumn("[bold]{task.description:<10}[/bold]"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[what]}[/dim]"),
+            console=console,
+        )
+
+    def run(self, data: str) -> None:
+        source = choose_source(data, self.console)
+        with self.progress:
+            with self.stage("collect"):
+                dataset_id = self.collect(source)
+            with self.stage("train"):
+                self.train(dataset_id)
+            with self.stage("trade") as report:
+                services = pass_trading.Services(self.settings, self.databases, dataset_id)
+                services.start()
+                pass_trading.replay(services, speed=self.speed, report=report)
+            with self.stage("learn") as report:
+                self.learn(dataset_id, report)
+            with self.stage("report"):
+                self.report(dataset_id)
+        self.summary.write(dataset_id)
+        self.summary.show(self.console)
+
+    # --- stages ------------------------------------------------------------------------------------------------------
+
+    def collect(self, source: str) -> str:
+        result = self.execute("collect", {"bars": {"source": source, "drill": self.drill}})
+        return str(result.output_for_node("bars"))
+
+    def train(self, dataset_id: str) -> None:
+        names = ("trained_model", "baseline_model", "serving")
+        self.execute("train", {name: {"dataset_id": dataset_id} for name in names})
+
+    def learn(self, dataset_id: str, report: assets.progress.Listener) -> None:
+        names = ("model_performance", "ab_evaluation", "drift_report", "promotion")
+        self.execute("evaluate", {name: {"dataset_id": dataset_id} for name in names})
+        run_key = self.summary.retraining_key(dataset_id)
+        if run_key is not None:
+            report("drift: waiting for the sensor's retraining run", 0.6)
+            self.summary.retraining_run_id = self.wait_for_run(run_key)
+
+    def report(self, dataset_id: str) -> None:
+        for group_id in self.databases.group_ids():
+            self.instance.add_dynamic_partitions(partitions.groups.name or "", [group_id])
+            self.execute("execution", partition_key=group_id)
+        versions = self.summary.version_ids(dataset_id)
+        self.instance.add_dynamic_partitions(partitions.versions.name or "", versions)
+        for version_id in self.summary.without_card(versions):
+            self.execute("model_cards", partition_key=version_id)
+        self.execute("marts")
+        today = datetime.now(ZoneInfo(partitions.INDIA)).strftime("%Y-%m-%d")
+        self.execute("compliance", partition_key=today)
+
+    # --- machinery ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[assets.progress.Listener]:
+        """Time a stage and draw its line; yields the callback that moves the bar."""
+        task = self.progress.add_task(name, total=1.0, what="")
+        report = self._reporter(task)
+        assets.progress.listeners[:] = [report]
+        started = time.monotonic()
+        yield report
+        self.progress.update(task, completed=1.0, what="")
+        self.summary.seconds[name] = round(time.monotonic() - started, 1)
+
+    def _reporter(self, task: TaskID) -> assets.progress.Listener:
+        def report(what: str, fraction: float) -> None:
+            self.progress.update(task, completed=min(fraction, 0.999), what=what)
+
+        return report
+
+    def execute(
+        self, job: str, ops: Mapping[str, Mapping[str, Any]] | None = None, partition_key: str | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Run one job here, recorded on the platform's instance. Raises `PassFailedError`."""
+        config = {"ops": {name: {"config": dict(values)} for name, values in (ops or {}).items()}}
+        result = defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            run_config=config,
+            partition_key=partition_key,
+            raise_on_error=False,
+            tags={"trigger": "pass"},
+        )
+        if not result.success:
+            raise PassFailedError(_why(result, job))
+        return result
+
+    def wait_for_run(self, run_key: str) -> str:
+        """The id of the run that the sensor launched for this key, once it has ended well."""
+        deadline = time.monotonic() + RETRAINING_TIMEOUT_SECONDS
+        filters = dg.RunsFilter(tags={"dagster/run_key": run_key})
+        while time.monotonic() < deadline:
+            for run in self.instance.get_runs(filters, limit=1):
+                if run.status is dg.DagsterRunStatus.SUCCESS:
+                    return run.run_id
+                if run.is_finished:
+                    raise PassFailedError(f"the retraining run {run.run_id} ended as {run.status.value}; see its log")
+            time.sleep(0.5)
+        raise PassFailedError(
+            f"the drift sensor launched no retraining run for {run_key} within {RETRAINING_TIMEOUT_SECONDS:.0f} s; "
+            "is the Dagster daemon running? (`trading-platform status`)"
+        )
+
+
+def choose_source(data: str, console: Console) -> str:
+    """`auto` is Binance's public data where it answers within 3 s, else synthetic; the choice is said aloud."""
+    if data != "auto":
+        return data
+    import httpx
+
+    try:
+        httpx.get(BINANCE_PROBE_URL, timeout=BINANCE_PROBE_SECONDS).raise_for_status()
+    except httpx.HTTPError:
+        console.print(
+            f"[bold]Data: synthetic.[/bold] Binance's public data did not answer within {BINANCE_PROBE_SECONDS:.0f} s; "
+            "DATA=path uses your own files."
+        )
+        return "synthetic"
+    console.print("[bold]Data: Binance[/bold], public market data; orders go to the sandbox.")
+    return "binance"
+
+
+def _why(result: dg.ExecuteInProcessResult, job: str) -> str:
+    """The innermost error of the first failed step, or the check that blocked."""
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error is not None:
+            error = event.step_failure_data.error
+            while error.cause is not None:
+                error = error.cause
+            return f"job {job!r}, step {event.step_key!r}: {error.message.strip()} (run {result.run_id})"
+    return f"job {job!r} did not succeed (run {result.run_id})"
+
+
+def main() -> int:
+    """Exit status 0 only if every stage succeeded and the summary is written."""
+    parser = argparse.ArgumentParser(description="Run the whole loop once and write <home>/run/summary.json.")
+    parser.add_argument("--data", default="auto", help="a file, a folder, binance, synthetic or auto (default)")
+    parser.add_argument("--drill", default="", choices=["", "drift"], help="change the replayed data on purpose")
+    parser.add_argument("--speed", default="max", help="steps of the replay per second, or max (default)")
+    options = parser.parse_args()
+    console = Console()
+    started = datetime.now(UTC)
+    try:
+        OnePass(console, drill=options.drill, speed=options.speed).run(options.data)
+    except (PassFailedError, pass_trading.TradingStalledError) as problem:
+        console.print(f"\n[bold red]The pass stopped.[/bold red] {problem}", highlight=False)
+        return 1
+    console.print(f"[dim]one pass of the loop in {(datetime.now(UTC) - started).total_seconds():.0f} s[/dim]")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

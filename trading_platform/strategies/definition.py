@@ -1,0 +1,117 @@
+"""What a strategy is: where its trades end, how often it wants to act, how much it stakes; and where it is configured.
+
+A definition comes from code, announced by the entry point `trading_platform.strategies`. What may be tuned without a
+release is overridden by the newest row of `control.strategy_configs`, whose older rows are the history.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from importlib.metadata import entry_points
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from trading_platform.features.definition import NAMES, feature_hash
+from trading_platform.features.stream import compute
+from trading_platform.identifiers import StrategyId
+from trading_platform.learning.labels import BarrierSpec
+from trading_platform.learning.plan import SymbolFeatures, TrainingPlan
+from trading_platform.storage.control import StrategyConfig
+
+ENTRY_POINTS = "trading_platform.strategies"
+
+
+class StrategyError(ValueError):
+    """No such strategy, or a configuration it does not understand."""
+
+
+@dataclass(frozen=True)
+class StrategyDefinition:
+    """A long-or-flat strategy on one set of features.
+
+    `target_coverage`: share of bars to act on where nothing is certified, which sets the strategy's own threshold;
+    `valid_bars`: intervals after which a version's signals expire; `capital_fraction`: default share of equity in one
+    position.
+    """
+
+    strategy_id: StrategyId
+    description: str
+    barriers: BarrierSpec
+    target_coverage: float
+    valid_bars: int
+    capital_fraction: Decimal
+
+    def barrier_volatility(self, sigma: float) -> float:
+        """Volatility over the horizon, as a fraction of price, from the one-bar deviation of log returns."""
+        return sigma * float(np.sqrt(self.barriers.horizon_bars))
+
+    def training_plan(self) -> TrainingPlan:
+        """What learning needs to know of the strategy."""
+        return TrainingPlan(
+            strategy_id=self.strategy_id,
+            barriers=self.barriers,
+            features=NAMES,
+            feature_hash=feature_hash(),
+            compute=self._features,
+            target_coverage=self.target_coverage,
+            valid_bars=self.valid_bars,
+        )
+
+    def _features(self, bars: pl.DataFrame) -> SymbolFeatures:
+        history = compute(bars)
+        volatility = history.sigma * np.sqrt(self.barriers.horizon_bars)
+        return SymbolFeatures(history.matrix, volatility, history.conditions)
+
+
+def strategy(strategy_id: str, session: Session | None = None) -> StrategyDefinition:
+    """The definition in force: the code's, with the newest configuration row applied where a session is given."""
+    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if strategy_id not in found:
+        raise StrategyError(f"no strategy {strategy_id!r}; installed: {', '.join(sorted(found)) or 'none'}")
+    definition: StrategyDefinition = found[strategy_id].load()
+    if session is None:
+        return definition
+    newest = session.scalars(
+        select(StrategyConfig.config)
+        .where(StrategyConfig.strategy_id == strategy_id)
+        .order_by(StrategyConfig.revision.desc())
+        .limit(1)
+    ).one_or_none()
+    return definition if newest is None else configured(definition, newest)
+
+
+def configured(definition: StrategyDefinition, config: Mapping[str, Any]) -> StrategyDefinition:
+    """The definition with a configuration applied. Raises `StrategyError`, naming what is wrong and what is known."""
+    known = {"barriers", "target_coverage", "valid_bars", "capital_fraction"}
+    if unknown := set(config) - known:
+        raise StrategyError(f"{definition.strategy_id} has no setting {sorted(unknown)}; it has {sorted(known)}")
+    try:
+        barriers = BarrierSpec(**(asdict(definition.barriers) | dict(config.get("barriers", {}))))
+        changed = replace(
+            definition,
+            barriers=barriers,
+            target_coverage=float(config.get("target_coverage", definition.target_coverage)),
+            valid_bars=int(config.get("valid_bars", definition.valid_bars)),
+            capital_fraction=Decimal(str(config.get("capital_fraction", definition.capital_fraction))),
+        )
+    except (TypeError, ValueError, ArithmeticError) as problem:
+        raise StrategyError(f"{definition.strategy_id}: {problem}") from problem
+    if not (0 < changed.target_coverage <= 1 and 0 < changed.capital_fraction <= 1 and changed.valid_bars > 0):
+        raise StrategyError(
+            f"{definition.strategy_id}: target_coverage and capital_fraction lie in (0, 1], valid_bars above 0; got "
+            f"{changed.target_coverage}, {changed.capital_fraction}, {changed.valid_bars}"
+        )
+    return changed
+
+
+def configure(session: Session, strategy_id: str, config: Mapping[str, Any], changed_by: str) -> int:
+    """Write a new revision of a strategy's configuration; returns its number. Raises `StrategyError` on a bad one."""
+    configured(strategy(strategy_id), config)
+    newest = session.scalar(select(func.max(StrategyConfig.revision)).where(StrategyConfig.strategy_id == strategy_id))
+    revision = (newest or 0) + 1
+    session.add(StrategyConfig(strategy_id=strategy_id, revision=revision, config=dict(config), changed_by=changed_by))
+    return revision
