@@ -1,5 +1,6 @@
 """Commands on market data: `ingest`, `lake`, `collector`."""
 
+import asyncio
 from typing import Annotated, Literal
 
 import typer
@@ -7,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from trading_platform.identifiers import DatasetId
 from trading_platform.market_data.datasets import IngestOptions, IngestReport, VenueUnreachableError
 from trading_platform.market_data.datasets import ingest as run_ingest
 from trading_platform.market_data.lake import Lake
@@ -155,6 +157,25 @@ def compact() -> None:
     for name, (before, after) in Lake(settings().lake_dir).compact().items():
         table.add_row(name, str(before), str(after))
     Console().print(table)
+
+
+def collector(
+    dataset: Annotated[str, typer.Option(help="The dataset whose bars are streamed, as `ingest` printed its id.")],
+    flush_seconds: Annotated[float, typer.Option(help="Seconds between writes to the lake.")] = 5.0,
+) -> None:
+    """Stream a dataset's bars into the lake until SIGTERM: WebSocket for what comes, REST for what was missed.
+
+    One at a time: a second collector of the same dataset stands by until the first one's lease expires.
+    """
+    from trading_platform.market_data.collector import UnknownDatasetError, collect
+    from trading_platform.observability.logs import configure
+
+    configure("collector")
+    try:
+        asyncio.run(collect(Databases(settings()), DatasetId(dataset), flush_seconds))
+    except UnknownDatasetError as error:
+        Console(stderr=True).print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from error
 
 
 def _labels(text: str | None) -> Literal["start", "end"] | None:

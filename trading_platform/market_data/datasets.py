@@ -25,7 +25,7 @@ from trading_platform.market_data.gaps import Repair, repair
 from trading_platform.market_data.lake import Lake, Upserted
 from trading_platform.market_data.quality import Judged, judge, judge_live
 from trading_platform.market_data.reading import Batch, ReadOptions, data_files, interval_name, read
-from trading_platform.market_data.sources import ExchangeSource, as_bars, is_reachable, venue_sources
+from trading_platform.market_data.sources import as_bars, is_reachable, venue_source, venue_sources
 from trading_platform.market_data.tables import UnreadableFileError
 from trading_platform.markets.calendars import calendar
 from trading_platform.storage.control import Dataset
@@ -240,7 +240,7 @@ async def _venue(lake: Lake, options: IngestOptions, progress: Progress) -> _Sou
     interval = options.interval_seconds or LIVE_INTERVAL_SECONDS
     symbols = options.symbols or LIVE_SYMBOLS
     dataset_id = DatasetId(f"binance_{interval_name(interval)}")
-    exchange = ExchangeSource("binance", options.base_url)
+    exchange = venue_source("binance", options.base_url)
     now = datetime.now(UTC)
     good, bad = [], []
     try:
@@ -286,14 +286,15 @@ def quarantine_live(set_aside: pl.DataFrame) -> pl.DataFrame:
 def _replay_from(bars: pl.DataFrame, replay_bars: int) -> datetime:
     """Open time of the tail's first bar: the last `replay_bars` time steps, a tenth of all at most.
 
-    On a venue with sessions the tail starts with a session, so that no session is half learned from.
+    On a venue with sessions the tail starts with a session, so that no session is half learned from (unless there is but one).
     """
     steps = bars.select("open_time", "session_date").unique("open_time").sort("open_time")
     length = max(min(replay_bars, int(len(steps) * REPLAY_SHARE)), 1)
     first = steps.row(len(steps) - length, named=True)
-    if calendar(str(bars["venue"][0])).never_closes:
+    start = steps.filter(pl.col("session_date") == first["session_date"])["open_time"].min()
+    if calendar(str(bars["venue"][0])).never_closes or start == steps["open_time"][0]:
         return _moment(first["open_time"])
-    return _moment(steps.filter(pl.col("session_date") == first["session_date"])["open_time"].min())
+    return _moment(start)
 
 
 def _drilled(found: _Source, replay_from: datetime) -> _Source:
@@ -331,21 +332,25 @@ def _report(
     lake: Lake, found: _Source, written: Upserted, gaps: Repair, *, replay_from: datetime | None, seconds: float
 ) -> IngestReport:
     bars = lake.bars(found.dataset_id)
-    spans = bars.group_by("symbol", maintain_order=True).agg(
-        first=pl.col("open_time").min(), last=pl.col("open_time").max(), bars=pl.len()
-    )
-    symbols = {
-        row["symbol"]: {"first": row["first"].isoformat(), "last": row["last"].isoformat(), "bars": row["bars"]}
-        for row in spans.iter_rows(named=True)
-    }
     return IngestReport(
         dataset_id=found.dataset_id, kind=found.kind, venue=str(bars["venue"][0]), source=found.source,
-        interval_seconds=int(bars["interval_seconds"][0]), symbols=symbols, rows=found.rows, bars=len(bars),
+        interval_seconds=int(bars["interval_seconds"][0]), symbols=symbol_spans(bars), rows=found.rows, bars=len(bars),
         added=written.added, changed=written.changed, unchanged=written.unchanged,
         gaps_found=gaps.found, bars_missing=gaps.missing, bars_repaired=gaps.repaired, quarantined=found.quarantined,
         first=_moment(bars["open_time"].min()), last=_moment(bars["open_time"].max()), replay_from=replay_from,
         notes=found.notes, left_out=found.left_out, seconds=round(seconds, 3),
     )  # fmt: skip
+
+
+def symbol_spans(bars: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """{symbol: {first, last, bars}} of a bar frame, times as ISO UTC: what `datasets.symbols` holds."""
+    spans = bars.group_by("symbol", maintain_order=True).agg(
+        first=pl.col("open_time").min(), last=pl.col("open_time").max(), bars=pl.len()
+    )
+    return {
+        row["symbol"]: {"first": row["first"].isoformat(), "last": row["last"].isoformat(), "bars": row["bars"]}
+        for row in spans.iter_rows(named=True)
+    }
 
 
 def _register(databases: Databases, report: IngestReport, details: dict[str, Any]) -> None:

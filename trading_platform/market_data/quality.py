@@ -5,6 +5,7 @@ nothing: an exact duplicate, a print outside the venue's sessions, a row of anot
 *lost*; a source that would lose more than 5 % of its rows is refused, because then it is the reading that is wrong.
 """
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -108,6 +109,19 @@ def judge_live(bars: pl.DataFrame, earlier: pl.DataFrame) -> tuple[pl.DataFrame,
         judged.filter(pl.col("reason").is_null()).select(bars.columns),
         judged.filter(pl.col("reason").is_not_null()).select(*bars.columns, "reason"),
     )
+
+
+def broken_rule(opens: float, high: float, low: float, close: float, volume: float) -> Reason | None:
+    """The rule that one live bar breaks by itself, for the path that has no frame."""
+    if not all(map(math.isfinite, (opens, high, low, close, volume))):
+        return Reason.NOT_A_NUMBER
+    if min(opens, high, low, close) <= 0:
+        return Reason.NOT_POSITIVE
+    if volume < 0:
+        return Reason.NEGATIVE_VOLUME
+    if high < low:
+        return Reason.HIGH_BELOW_LOW
+    return Reason.OUTSIDE_RANGE if max(opens, close) > high or min(opens, close) < low else None
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------

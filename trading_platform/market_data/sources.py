@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import polars as pl
 import structlog
@@ -15,6 +16,7 @@ from trading_platform.venues.binance_client import binance_client
 log = structlog.get_logger(__name__)
 
 ANSWER_WITHIN_SECONDS = 3.0
+LISTING_WITHIN_SECONDS = 15.0
 PAGE = 1000
 
 
@@ -33,9 +35,11 @@ class BarSource(Protocol):
 class ExchangeSource:
     """Any exchange that ccxt knows. One that does not answer within 3 s is not asked again."""
 
-    def __init__(self, name: str, base_url: str | None = None) -> None:
+    def __init__(self, name: str, host: str, base_url: str | None = None) -> None:
         self.name = name
-        self._client = _client(name, base_url)
+        self._host = host
+        self._base_url = base_url
+        self._client: Any = None
         self._answers: bool | None = None
 
     async def bars(self, symbol: str, first: datetime, last: datetime, interval_seconds: int) -> pl.DataFrame | None:
@@ -54,19 +58,28 @@ class ExchangeSource:
         return candles(rows)
 
     async def answers(self) -> bool:
-        """Whether the exchange can be reached at all; asked once."""
+        """Whether the exchange can be reached and says what it lists; asked once.
+
+        A bare connection is tried first: importing ccxt for an exchange out of reach would cost 6 s.
+        """
         if self._answers is None:
-            try:
-                await asyncio.wait_for(self._client.fetch_time(), ANSWER_WITHIN_SECONDS)
-                await self._client.load_markets()
-                self._answers = True
-            except _failures() as error:
-                self._answers = False
-                log.info("source_does_not_answer", source=self.name, error=type(error).__name__)
+            self._answers = await _connects(self._host, self._base_url) and await self._load()
+            if not self._answers:
+                log.info("source_does_not_answer", source=self.name)
         return self._answers
 
     async def close(self) -> None:
-        await self._client.close()
+        if self._client is not None:
+            await self._client.close()
+
+    async def _load(self) -> bool:
+        self._client = _client(self.name, self._base_url)
+        try:
+            await asyncio.wait_for(self._client.load_markets(), LISTING_WITHIN_SECONDS)
+        except _failures() as error:
+            log.info("source_lists_nothing", source=self.name, error=type(error).__name__)
+            return False
+        return True
 
     async def _page(self, symbol: str, since: datetime, interval_seconds: int) -> list[list[float]] | None:
         from trading_platform.market_data.reading import interval_name
@@ -111,22 +124,40 @@ def as_bars(
 
 def venue_sources(venue: str, base_url: str | None = None) -> list[BarSource]:
     """The sources that `markets/data/venues.toml` names for a venue; `base_url` is the venue's own address."""
-    names = calendar(venue).sources
-    return [ExchangeSource(name, base_url if name == venue else None) for name in names]
+    return [ExchangeSource(name, host, base_url if name == venue else None) for name, host in calendar(venue).sources]
+
+
+def venue_source(venue: str, base_url: str | None = None) -> ExchangeSource:
+    """The venue itself. Raises LookupError for one that no client reaches."""
+    hosts = dict(calendar(venue).sources)
+    if venue not in hosts:
+        raise LookupError(f"no client reaches venue {venue!r}; venues with one are named in markets/data/venues.toml")
+    return ExchangeSource(venue, hosts[venue], base_url)
 
 
 async def is_reachable(base_url: str | None = None) -> bool:
-    """Whether Binance's public REST answers within 3 s."""
-    source = ExchangeSource("binance", base_url)
+    """Whether Binance's public REST answers: a connection within 3 s, and its list of markets."""
+    source = venue_source("binance", base_url)
     try:
         return await source.answers()
     finally:
         await source.close()
 
 
+async def _connects(host: str, base_url: str | None) -> bool:
+    address = urlsplit(base_url or f"https://{host}")
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(address.hostname, port), ANSWER_WITHIN_SECONDS)
+    except (TimeoutError, OSError):
+        return False
+    writer.close()
+    return True
+
+
 def _client(name: str, base_url: str | None) -> Any:
     if name == "binance":
-        return binance_client(base_url)
+        return binance_client(base_url, rate_limit=base_url is None)
     from ccxt import async_support
 
     return getattr(async_support, name)({"enableRateLimit": True})

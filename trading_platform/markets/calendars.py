@@ -6,6 +6,7 @@ may be shorter, and a daily bar is one a session date, opened with its first ses
 """
 
 import tomllib
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
@@ -45,8 +46,8 @@ class Calendar:
     time_zone: str
     sparse: bool
     """The venue publishes no bar for an interval without a trade: an absent bar need not be a lost one."""
-    sources: tuple[str, ...] = ()
-    """Exchanges (ccxt's names) to ask for absent bars, in order; the venue itself comes first."""
+    sources: tuple[tuple[str, str], ...] = ()
+    """(name in ccxt, host) of exchanges to ask for absent bars, in order; the venue itself comes first."""
 
     @property
     def never_closes(self) -> bool:
@@ -56,7 +57,9 @@ class Calendar:
         """Sessions of the session dates `first` to `last`, both included, in order."""
         if self.never_closes:
             return [_utc_day(first + timedelta(days=n)) for n in range((last - first).days + 1)]
-        return [session for session in _exchange_sessions(self.name) if first <= session.session_date <= last]
+        known = _exchange_sessions(self.name)
+        start = bisect_left(known, first, key=lambda session: session.session_date)
+        return known[start : bisect_right(known, last, key=lambda session: session.session_date)]
 
     def session_at(self, moment: datetime) -> Session | None:
         """The session that is open at `moment`, or None."""
@@ -131,7 +134,7 @@ def calendar(venue: str) -> Calendar:
     if venue not in venues:
         raise UnknownVenueError(f"no calendar for venue {venue!r}; known: {', '.join(sorted(venues))}")
     row = venues[venue]
-    return Calendar(Venue(venue), row["calendar"], row["time_zone"], row["sparse"], tuple(row["sources"]))
+    return Calendar(Venue(venue), row["calendar"], row["time_zone"], row["sparse"], tuple(row["sources"].items()))
 
 
 def _by_time(times: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
