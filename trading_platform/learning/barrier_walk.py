@@ -8,34 +8,32 @@ from numpy.typing import NDArray
 @njit(cache=True)
 def first_exits(
     close: NDArray[np.float64],
-    volatility: NDArray[np.float64],
     available_at: NDArray[np.int64],
-    horizon: np.int64,
-    multiples: tuple[float, float],
+    entry: NDArray[np.int64],
+    barriers: tuple[NDArray[np.float64], NDArray[np.float64]],
+    exit_by: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """(end index or -1, exit kind) of a long trade entered at each close.
+    """(end index or -1, exit kind 1/-1/0) of long trades entered at the closes of the bars numbered `entry`.
 
-    `multiples`: (profit, stop) distances in units of volatility; times in microseconds.
+    `barriers`: target and stop prices of each trade, `exit_by` its time barrier in microseconds. Trades whose barriers
+    are not finite do not end.
     """
-    profit_multiple, stop_multiple = multiples
-    n = close.shape[0]
-    end = np.full(n, -1, dtype=np.int64)
-    kind = np.zeros(n, dtype=np.int8)
-    for i in range(n):
-        if not (np.isfinite(volatility[i]) and volatility[i] > 0.0):
+    targets, stops = barriers
+    trades, bars = entry.shape[0], close.shape[0]
+    end = np.full(trades, -1, dtype=np.int64)
+    kind = np.zeros(trades, dtype=np.int8)
+    for trade in range(trades):
+        if not (np.isfinite(targets[trade]) and np.isfinite(stops[trade])):
             continue
-        target = close[i] * (1.0 + profit_multiple * volatility[i])
-        stop = close[i] * (1.0 - stop_multiple * volatility[i])
-        last = available_at[i] + horizon
-        for j in range(i + 1, n):
-            if close[j] >= target:
-                end[i], kind[i] = j, 1
+        for j in range(entry[trade] + 1, bars):
+            if close[j] >= targets[trade]:
+                end[trade], kind[trade] = j, 1
                 break
-            if close[j] <= stop:
-                end[i], kind[i] = j, -1
+            if close[j] <= stops[trade]:
+                end[trade], kind[trade] = j, -1
                 break
-            if available_at[j] >= last:
-                end[i] = j
+            if available_at[j] >= exit_by[trade]:
+                end[trade] = j
                 break
     return end, kind
 

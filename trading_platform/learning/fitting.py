@@ -4,6 +4,7 @@ Time is spent in three stretches. Hyperparameters and the calibration method are
 one is walked forward with everything chosen, and gives the figures; the final model learns from all of it.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from trading_platform.learning.calibration import (
 )
 from trading_platform.learning.models import Model, fitter
 from trading_platform.learning.samples import Samples
-from trading_platform.learning.search import Progress, Searched, fold_fitter, search
+from trading_platform.learning.search import WORKERS, Progress, Searched, fold_fitter, search
 from trading_platform.learning.validation import Fold, walk_forward
 from trading_platform.storage.databases import Databases
 
@@ -129,17 +130,20 @@ def _walk(
 ) -> Predicted:
     """Each window is predicted by a model of what came before it, calibrated on the window before it."""
     parts: list[Predicted] = []
-    for number, fold in enumerate(folds):
-        progress("walking forward", number, len(folds))
-        model = fitter(kind, samples.matrix[fold.train], samples.label[fold.train], samples.weight[fold.train]).fit(
-            params, seed
-        )
-        score = model.scores(samples.matrix[fold.test])
-        known = _known_by(samples, *calibrate_on, fold.test_from, embargo)
-        confidence = calibrate(method, *_labelled(samples, *known)).many(score)
-        guess = np.full(len(fold.test), float(samples.label[fold.train].mean()))
-        parts.append(Predicted(fold.test, score, confidence, guess))
-        calibrate_on = (fold.test, score)
+
+    def score(fold: Fold) -> Floats:
+        rows = fold.train
+        ready = fitter(kind, samples.matrix[rows], samples.label[rows], samples.weight[rows])
+        return ready.fit(params, seed).scores(samples.matrix[fold.test])
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for number, (fold, scores) in enumerate(zip(folds, pool.map(score, folds), strict=True)):
+            progress("walking forward", number, len(folds))
+            known = _known_by(samples, *calibrate_on, fold.test_from, embargo)
+            confidence = calibrate(method, *_labelled(samples, *known)).many(scores)
+            guess = np.full(len(fold.test), float(samples.label[fold.train].mean()))
+            parts.append(Predicted(fold.test, scores, confidence, guess))
+            calibrate_on = (fold.test, scores)
     progress("walking forward", len(folds), len(folds))
     return Predicted(
         rows=np.concatenate([part.rows for part in parts]),

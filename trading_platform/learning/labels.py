@@ -103,8 +103,11 @@ def triple_barrier(
         raise ValueError("closing prices must be positive and finite; quarantine bad bars before labelling")
     if np.any(np.diff(moments) <= 0):
         raise ValueError("bars must be in strictly ascending order of available_at")
-    horizon = np.int64(spec.horizon_bars * interval_seconds * 1_000_000)
-    end_index, exit_kind = first_exits(close, volatility, moments, horizon, (spec.profit_multiple, spec.stop_multiple))
+    usable = np.isfinite(volatility) & (volatility > 0)
+    targets = np.where(usable, close * (1.0 + spec.profit_multiple * volatility), np.nan)
+    stops = np.where(usable, np.maximum(0.0, close * (1.0 - spec.stop_multiple * volatility)), np.nan)
+    exit_by = moments + spec.horizon_bars * interval_seconds * 1_000_000
+    end_index, exit_kind = first_exits(close, moments, np.arange(len(close)), (targets, stops), exit_by)
     resolved = end_index >= 0
     end_index = np.where(resolved, end_index, np.arange(len(close)))
     ratio = (1.0 - spec.cost_per_side) / (1.0 + spec.cost_per_side)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from trading_platform.learning.calibration import Floats, expit
 
-THREADS = 2
-"""Fixed, not the machine's: part of what makes training reproducible."""
+THREADS = 1
+"""A fit uses one thread, and several fits run side by side: OpenMP's threads spin while they wait, which on a machine
+that is busy with other processes made a two-threaded fit ten times slower than a single-threaded one."""
 
 LIGHTGBM, LOGISTIC, LEGACY = "lightgbm", "logistic", "legacy"
 LIGHTGBM_FIXED: dict[str, Any] = {

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import structlog
+from threadpoolctl import threadpool_limits
 
 from trading_platform.identifiers import DatasetId, VersionId, content_id
 from trading_platform.learning.artifact import write_artifact
@@ -77,6 +78,31 @@ def train_version(
     is a legacy model. Raises ValueError where the data hold too little to learn from.
     """
     began = time.monotonic()
+    # One thread a fit, everywhere: sums come out in one order, and threads do not spin against each other.
+    with threadpool_limits(limits=1):
+        return _train(
+            databases, lake, plan, dataset_id=dataset_id, as_of=as_of, kind=kind, origin=origin, parent_id=parent_id,
+            search_again=search_again, trials=trials, folds=folds, seed=seed, progress=progress, began=began,
+        )  # fmt: skip
+
+
+def _train(
+    databases: Databases,
+    lake: Lake,
+    plan: TrainingPlan,
+    *,
+    dataset_id: DatasetId,
+    as_of: datetime,
+    kind: str,
+    origin: str,
+    parent_id: VersionId | None,
+    search_again: bool,
+    trials: int,
+    folds: int,
+    seed: int,
+    progress: Progress,
+    began: float,
+) -> TrainedVersion:
     bars = lake.bars(dataset_id, as_of=as_of)
     if bars.is_empty():
         raise ValueError(f"dataset {dataset_id} has no bars available at {as_of.isoformat()}: ingest it first")

@@ -6,6 +6,7 @@ a still later one, and then the winner's recipe is applied to everything.
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from trading_platform.learning.calibration import fit_venn_abers, log_loss
 from trading_platform.learning.fitting import Fitted, Integers, Predicted, calibrate
 from trading_platform.learning.models import LightGbmModel, Model, add_trees, fitter
 from trading_platform.learning.samples import Samples
-from trading_platform.learning.search import Progress
+from trading_platform.learning.search import WORKERS, Progress
 from trading_platform.learning.validation import TooFewRowsError, purged_before
 
 REFIT_WINDOWS = (1.0, 0.5, 0.2)
@@ -65,12 +66,12 @@ def fit_update(samples: Samples, parent: Parent, *, kind: str, seed: int, embarg
     models: list[Model] = []
     losses: dict[str, float] = {}
     labels, weights = samples.label[choose_rows], samples.weight[choose_rows]
-    for number, arm in enumerate(arms):
-        progress("comparing updates", number, len(arms))
-        model = arm.fit(_newest(train, arm.window))
-        models.append(model)
-        losses[arm.name] = log_loss(model.scores(samples.matrix[choose_rows]), labels, weights)
-    progress("comparing updates", len(arms), len(arms))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        fits = pool.map(lambda arm: arm.fit(_newest(train, arm.window)), arms)
+        for number, (arm, model) in enumerate(zip(arms, fits, strict=True), 1):
+            models.append(model)
+            losses[arm.name] = log_loss(model.scores(samples.matrix[choose_rows]), labels, weights)
+            progress("comparing updates", number, len(arms))
     best = min(range(len(arms)), key=lambda index: losses[arms[index].name])
     if unseen_by_parent:  # beside the arms, for the record: what leaving it alone would have cost
         losses["no change"] = log_loss(parent.model.scores(samples.matrix[choose_rows]), labels, weights)
