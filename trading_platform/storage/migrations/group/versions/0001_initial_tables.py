@@ -14,6 +14,12 @@ branch_labels = None
 depends_on = None
 
 
+CHANGE_TIMES = (
+    ('equity', 'recorded_at'), ('fills', 'received_at'), ('intents', 'updated_at'), ('orders', 'updated_at'),
+    ('outcomes', 'recorded_at'),
+)
+
+
 def upgrade() -> None:
     op.create_table('accounts',
     sa.Column('user_id', sa.String(), nullable=False),
@@ -129,6 +135,7 @@ def upgrade() -> None:
     sa.Column('positions_value', sa.Numeric(precision=38, scale=12), nullable=False),
     sa.Column('equity', sa.Numeric(precision=38, scale=12), nullable=False),
     sa.Column('currency', sa.String(), nullable=False),
+    sa.Column('recorded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.PrimaryKeyConstraint('user_id', 'account_id', 'market_time', name=op.f('pk_equity')),
     schema='GROUP'
     )
@@ -327,6 +334,8 @@ def upgrade() -> None:
     )
 
 
+    for table, column in CHANGE_TIMES:
+        op.create_index(f'ix_{table}_{column}', table, [column], unique=False, schema='GROUP', postgresql_using='brin')
     make_append_only('audit_log', 'audit_seals')
 
 
