@@ -1,7 +1,7 @@
 """One deployment for the room: users in two groups with rows of their own, and a client of a fresh application."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,12 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url
 
 from tests.conftest import _drop
 from trading_platform.accounts.users import NewUser, Role, create_user
-from trading_platform.api.application import create_app, observed
+from trading_platform.api.application import create_app
+from trading_platform.api.identity import Services
 from trading_platform.identifiers import GroupId, UserId
 from trading_platform.settings import Settings
 from trading_platform.storage.control import Dataset, MarketProgress, ModelVersion, Signal
@@ -68,30 +70,34 @@ class Api:
     """A client of an application of its own, and how to log in."""
 
     client: httpx.AsyncClient
+    app: FastAPI
     databases: Databases
 
     async def log_in(self, name: str) -> dict[str, str]:
-        """Headers of a session of that user."""
-        body = {"email": f"{name}@example.com", "password": PASSWORD}
-        answer = await self.client.post("/api/session", json=body)
-        assert answer.status_code == 201, answer.text
-        return {"Authorization": f"Bearer {answer.json()['token']}"}
+        """Headers of a new session of that user; the password's way in is tested in test_login.py."""
+        role, group = next((role, group) for person, role, group in PEOPLE if person == name)
+        token = await self.services.sessions.start(
+            UserId(name), GroupId(group), role, f"{name}@example.com", name.capitalize()
+        )
+        return {"Authorization": f"Bearer {token}"}
+
+    @property
+    def services(self) -> Services:
+        found: Services = self.app.state.services
+        return found
 
 
 @pytest.fixture
 async def api(deployment: Settings) -> AsyncIterator[Api]:
     databases = Databases(deployment)
     app = create_app(databases)
-    transport = httpx.ASGITransport(observed(app), client=("127.0.0.1", 50000))
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 50000))
     async with httpx.AsyncClient(transport=transport, base_url="http://platform.test") as client:
         await app.state.services.sessions._redis.flushdb()
-        yield Api(client, databases)
+        yield Api(client, app, databases)
     await app.state.services.live.close()
     await app.state.services.sessions._redis.aclose()
     await databases.aclose()
-
-
-LogIn = Callable[[str], Awaitable[dict[str, str]]]
 
 
 def seed_market(databases: Databases) -> None:
@@ -178,8 +184,3 @@ def seed_books(databases: Databases, group_id: GroupId, user: str) -> None:
         session.merge(
             EngineLease(group_id=group_id, holder="h", epoch=3, expires_at=datetime.now(UTC) + HOUR, state="RUNNING")
         )
-
-
-def analyze(databases: Databases, group_id: GroupId) -> None:
-    with databases.group_engine(group_id).connect() as connection:
-        connection.execute(text("analyze"))

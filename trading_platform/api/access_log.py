@@ -1,20 +1,19 @@
-"""What surrounds every request: a span, a line in the log, metrics, and the headers that browsers obey.
+"""What surrounds every request besides its span: a line in the log, metrics, and the headers that browsers obey.
 
-A plain ASGI wrapper: Starlette's BaseHTTPMiddleware would put a task and a queue between server and route.
+A plain ASGI wrapper: Starlette's BaseHTTPMiddleware would put a task and a queue between server and route. The span
+is FastAPI's own (`TELEMETRY`), so the line carries its trace id.
 """
 
 import time
 
 import structlog
-from opentelemetry import propagate, trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trading_platform.observability import metrics
-from trading_platform.observability.traces import tracer
 
-QUIET_ROUTES = {"/api/health/live", "/api/health/ready", "/auth/check", "/metrics"}
-"""Asked every second by machines: counted, not logged."""
+QUIET_PATHS = {"/api/health/live", "/api/health/ready", "/auth/check", "/metrics"}
+"""Asked every second by machines: counted, neither logged nor traced unless they fail."""
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"SAMEORIGIN"),
@@ -22,12 +21,19 @@ SECURITY_HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
+TELEMETRY: TelemetryConfig = {
+    "operation_spans": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+    "exclude": lambda scope: scope["path"] in QUIET_PATHS,
+}
+"""One server span a request; exporters are `observability.traces`' business."""
 log = structlog.get_logger("trading_platform.api.access")
-_tracer = tracer(__name__)
 
 
 class AccessLog:
-    """Wraps the application."""
+    """Wraps the routes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -36,52 +42,43 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        encrypted = headers.get("x-forwarded-proto", scope["scheme"]) == "https"
         started, status = time.perf_counter(), 500
-        scope.setdefault("state", {})
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _with_security(message["headers"], encrypted)
+                message["headers"] = _with_security(scope, message["headers"])
             await send(message)
 
-        parent = propagate.extract(headers)
-        with _tracer.start_as_current_span(scope["method"], parent, SpanKind.SERVER) as span:
-            try:
-                await self._app(scope, receive, answer)
-            finally:
-                seconds = time.perf_counter() - started
-                route = getattr(scope.get("route"), "path", "unmatched")
-                metrics.API_REQUESTS.labels(route, scope["method"], str(status)).inc()
-                metrics.API_SECONDS.labels(route).observe(seconds)
-                _describe(span, scope, route, status)
-                if route not in QUIET_ROUTES or status >= 500:
-                    log.info(
-                        "request", method=scope["method"], route=route, path=scope["path"], status=status,
-                        milliseconds=round(seconds * 1000, 2), user_id=scope["state"].get("user_id"),
-                        client=(scope.get("client") or ("",))[0],
-                    )  # fmt: skip
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            _observe(scope, status, time.perf_counter() - started)
 
 
-def _describe(span: trace.Span, scope: Scope, route: str, status: int) -> None:
-    """Attributes by OpenTelemetry's HTTP conventions."""
-    if not span.is_recording():
+def _observe(scope: Scope, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "unmatched")
+    metrics.API_REQUESTS.labels(route, scope["method"], str(status)).inc()
+    metrics.API_SECONDS.labels(route).observe(seconds)
+    if scope["path"] in QUIET_PATHS and status < 500:
         return
-    span.update_name(f"{scope['method']} {route}")
-    span.set_attribute("http.request.method", scope["method"])
-    span.set_attribute("http.route", route)
-    span.set_attribute("http.response.status_code", status)
-    if user_id := scope["state"].get("user_id"):
-        span.set_attribute("user.id", user_id)
-    if status >= 500:
-        span.set_status(Status(StatusCode.ERROR))
+    log.info(
+        "request",
+        method=scope["method"],
+        route=route,
+        path=scope["path"],
+        status=status,
+        milliseconds=round(seconds * 1000, 2),
+        user_id=scope.get("state", {}).get("user_id"),
+        client=(scope.get("client") or ("",))[0],
+    )
 
 
-def _with_security(headers: list[tuple[bytes, bytes]], encrypted: bool) -> list[tuple[bytes, bytes]]:
-    added = [*SECURITY_HEADERS, *([STRICT_TRANSPORT] if encrypted else [])]
+def _with_security(scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    added = list(SECURITY_HEADERS)
+    if dict(scope["headers"]).get(b"x-forwarded-proto", scope["scheme"].encode()) == b"https":
+        added.append(STRICT_TRANSPORT)
     present = {name.lower() for name, _ in headers}
     if b"cache-control" not in present:
         added.append((b"cache-control", b"no-store"))

@@ -14,13 +14,12 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
-from starlette.types import ASGIApp
 
 from trading_platform.accounts.limits import Limiter
 from trading_platform.accounts.login import Login
 from trading_platform.accounts.sessions import Sessions, valkey
 from trading_platform.api import pages, problems
-from trading_platform.api.access_log import AccessLog
+from trading_platform.api.access_log import TELEMETRY, AccessLog
 from trading_platform.api.identity import Services
 from trading_platform.api.live import LiveHub
 from trading_platform.api.routes import books, configuration, halts, health, learning, login, stream
@@ -60,8 +59,10 @@ def create_app(databases: Databases, instance: str = "api") -> FastAPI:
     app = FastAPI(
         title="Trading platform", version=version("trading-platform"), description=ABOUT, lifespan=running, docs_url=None,
         redoc_url=None, openapi_url="/openapi.json",
+        telemetry=TELEMETRY,
     )  # fmt: skip
     app.state.services = services
+    app.add_middleware(AccessLog)
     problems.install(app)
     for topic in (login, books, learning, configuration, halts, health, stream):
         app.include_router(topic.router)
@@ -73,11 +74,6 @@ def create_app(databases: Databases, instance: str = "api") -> FastAPI:
         return pages.page("reference.html", {"api": description, "topics": _by_topic(description)})
 
     return app
-
-
-def observed(app: FastAPI) -> ASGIApp:
-    """The application inside its access log: outermost, so that errors are seen as they are answered."""
-    return AccessLog(app)
 
 
 def _by_topic(description: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -41,12 +41,12 @@ async def _serve(host: str, port: int, instance: str) -> None:
     from granian.constants import Interfaces
     from granian.server.embed import Server
 
-    from trading_platform.api.application import create_app, observed
+    from trading_platform.api.application import create_app
     from trading_platform.storage.databases import Databases
 
     app = create_app(Databases(settings(), pool_size=10, max_overflow=10), instance)
     server = Server(
-        observed(app), address=host, port=port, interface=Interfaces.ASGI, backlog=2048, backpressure=2048,
+        app, address=host, port=port, interface=Interfaces.ASGI, backlog=2048, backpressure=2048,
         websockets=False, log_enabled=False,
     )  # fmt: skip
 

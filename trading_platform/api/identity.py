@@ -11,6 +11,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Query, Request
+from opentelemetry import trace
 
 from trading_platform.accounts.limits import READS, WRITES, Limiter
 from trading_platform.accounts.login import Login
@@ -70,6 +71,7 @@ async def found_session(request: Request, services: ServicesOf) -> Found:
             remedy="Log in at /login, or with POST /api/session.",
         )  # fmt: skip
     request.state.user_id = found.user.user_id
+    trace.get_current_span().set_attribute("user.id", found.user.user_id)
     return found
 
 

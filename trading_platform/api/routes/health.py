@@ -19,7 +19,7 @@ from trading_platform.storage.control import Alert
 
 READY_WITHIN_SECONDS = 2.0
 SEES_EVERYTHING = ("engineer", "compliance", "admin")
-router = APIRouter(tags=["health"], responses={status: ERRORS[status] for status in (503,)})
+router = APIRouter(tags=["health"], responses={status: ERRORS[status] for status in (422, 503)})
 
 
 @router.get("/api/health/live", summary="Is this instance running")

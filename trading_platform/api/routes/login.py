@@ -26,7 +26,7 @@ from trading_platform.api.schemas import LogInRequest, Me, SessionCreated
 
 HOME = "/app/"
 MAX_FORM_BYTES = 8192
-router = APIRouter(tags=["log-in"], responses={status: ERRORS[status] for status in (401, 429, 503)})
+router = APIRouter(tags=["log-in"], responses={status: ERRORS[status] for status in (401, 422, 429, 503)})
 Next = Annotated[str, Query(alias="next", description="Where to go afterwards; a path of this site.")]
 
 

@@ -14,7 +14,7 @@ from trading_platform.api.live import TooManyStreamsError, event
 from trading_platform.api.problems import ERRORS, ProblemError
 
 CHECK_SESSION_SECONDS = 60.0
-router = APIRouter(prefix="/api", tags=["live"], responses={status: ERRORS[status] for status in (401, 429, 503)})
+router = APIRouter(prefix="/api", tags=["live"], responses={status: ERRORS[status] for status in (401, 422, 429, 503)})
 
 
 @router.get(

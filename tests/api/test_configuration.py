@@ -1,0 +1,79 @@
+"""Subscriptions and risk limits: who may change what, with history and audit."""
+
+import asyncio
+
+from sqlalchemy import select
+
+from tests.api.conftest import Api
+from trading_platform.api.routes.configuration import UNCERTIFIED
+from trading_platform.identifiers import GroupId
+from trading_platform.storage.group import AuditRow
+
+HALF = {"capital_fraction": "0.5"}
+
+
+def audited(api: Api, group: str, event_type: str, user: str) -> list[AuditRow]:
+    with api.databases.group(GroupId(group)) as session:
+        wanted = select(AuditRow).where(AuditRow.event_type == event_type, AuditRow.user_id == user)
+        return list(session.scalars(wanted.order_by(AuditRow.seq)))
+
+
+async def test_only_the_owner_says_what_trades_an_account(api: Api) -> None:
+    cat, root = await api.log_in("cat"), await api.log_in("root")
+    path = "/api/subscriptions/acc_cat/barrier_long"
+    answer = await api.client.put(path, json=HALF, headers=cat)
+    assert (answer.status_code, answer.json()["capital_fraction"]) == (200, "0.5")
+    assert (await api.client.put(path, json={**HALF, "enabled": False}, headers=cat)).json()["enabled"] is False
+    assert (await api.client.put(path, json=HALF, headers=root)).status_code == 404
+    assert (await api.client.put("/api/subscriptions/acc_ann/barrier_long", json=HALF, headers=cat)).status_code == 404
+    assert (await api.client.put("/api/subscriptions/acc_cat/no_such", json=HALF, headers=cat)).status_code == 404
+    assert [row.detail["enabled"] for row in audited(api, "g1", "SUBSCRIPTION", "cat")] == [True, False]
+
+
+async def test_a_share_beyond_the_whole_is_refused(api: Api) -> None:
+    cat = await api.log_in("cat")
+    for fraction in ("0", "1.01", "-1", "nan", "x"):
+        body = {"capital_fraction": fraction}
+        answer = await api.client.put("/api/subscriptions/acc_cat/barrier_long", json=body, headers=cat)
+        assert answer.status_code == 422
+        assert "capital_fraction" in answer.json()["detail"]
+
+
+async def test_real_money_on_uncertified_signals_takes_the_words(api: Api) -> None:
+    cat = await api.log_in("cat")
+    path, wish = "/api/subscriptions/live_cat/barrier_long", {**HALF, "allow_uncertified": True}
+    refused = await api.client.put(path, json=wish, headers=cat)
+    assert refused.status_code == 422
+    assert UNCERTIFIED in refused.json()["expected"]
+    assert (await api.client.put(path, json={**wish, "confirmation": "yes"}, headers=cat)).status_code == 422
+    accepted = await api.client.put(path, json={**wish, "confirmation": UNCERTIFIED}, headers=cat)
+    assert accepted.json()["allow_uncertified"] is True
+
+
+async def test_traders_lower_limits_and_only_an_admin_raises_them(api: Api) -> None:
+    ben, root, officer = [await api.log_in(name) for name in ("ben", "root", "officer")]
+    path = "/api/risk-limits"
+    limits = (await api.client.get(path, headers=ben)).json()["in_force"]
+    lower = {**limits, "max_open_positions": 1, "max_daily_loss": "99.5"}
+    changed = await api.client.put(path, json=lower, headers=ben)
+    assert (changed.status_code, changed.json()["revision"], changed.json()["max_daily_loss"]) == (200, 2, "99.5")
+    higher = {**lower, "revision": 2, "max_daily_loss": "99.51"}
+    refused = await api.client.put(path, json=higher, headers=ben)
+    assert (refused.status_code, refused.json()["detail"]) == (403, "raised: max_daily_loss")
+    assert (await api.client.put(f"{path}?user_id=ben", json=higher, headers=officer)).status_code == 403
+    assert (await api.client.put(f"{path}?user_id=ann", json=higher, headers=ben)).status_code == 403
+    raised = await api.client.put(f"{path}?user_id=ben", json=higher, headers=root)
+    assert (raised.status_code, raised.json()["changed_by"]) == (200, "root")
+    history = (await api.client.get(path, headers=ben)).json()["history"]
+    assert [(row["revision"], row["changed_by"]) for row in history] == [(3, "root"), (2, "ben"), (1, "test")]
+    entries = audited(api, "g2", "LIMITS", "ben")
+    assert [entry.actor for entry in entries] == ["trader:ben", "admin:root"]
+    assert entries[0].detail["before"]["max_open_positions"] == 10
+
+
+async def test_two_changes_from_the_same_revision_do_not_both_win(api: Api) -> None:
+    ann = await api.log_in("ann")
+    limits = (await api.client.get("/api/risk-limits", headers=ann)).json()["in_force"]
+    bodies = [{**limits, "max_orders_per_day": number} for number in (11, 12, 13)]
+    answers = await asyncio.gather(*(api.client.put("/api/risk-limits", json=body, headers=ann) for body in bodies))
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409]
