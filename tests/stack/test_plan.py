@@ -182,4 +182,4 @@ def test_status_and_down_without_a_platform(tmp_path: Path) -> None:
 
 def test_python_of_the_children_is_ours(plan: Plan) -> None:
     assert next(s for s in plan.platform() if s.name == "dashboard-1").command[0] == sys.executable
-    assert plan.one_pass("--data", "synthetic").command[:3] == [sys.executable, "-m", "jobs.one_pass"]
+    assert plan.one_pass("--data", "synthetic").command[:4] == [sys.executable, "-P", "-m", "jobs.one_pass"]

@@ -26,7 +26,7 @@ Home = Annotated[
 ]
 
 
-def up(  # noqa: PLR0917 (typer makes options of them, all but the last)
+def up(
     data: Annotated[
         str,
         typer.Option(
@@ -83,7 +83,7 @@ def up(  # noqa: PLR0917 (typer makes options of them, all but the last)
             _log_to(order.home / "logs" / "supervisor.log")
             return run(order, console, keeper)
         except (PortTakenError, ServerStartError, ServiceFailedError) as error:
-            console.print(f"[red]Not started[/red]: {escape(str(error))}", highlight=False)
+            console.print(f"[red]Not started[/red]: {escape(str(error))}", highlight=False, soft_wrap=True)
             return 1
         except Exception:
             console.print_exception()
@@ -92,7 +92,7 @@ def up(  # noqa: PLR0917 (typer makes options of them, all but the last)
     try:
         code = keep(order.home, supervise)
     except AlreadyRunningError as error:
-        console.print(f"[red]Not started[/red]: {escape(str(error))}", highlight=False)
+        console.print(f"[red]Not started[/red]: {escape(str(error))}", highlight=False, soft_wrap=True)
         code = 1
     raise typer.Exit(code)
 
@@ -168,14 +168,16 @@ def _ago(since: str) -> str:
 
 def _log_to(path: Path) -> None:
     """The supervisor's own log goes to a file, so that the terminal stays with the pass."""
+    import io
     import logging
 
     import structlog
 
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    output = path.open("a", encoding="utf-8")
+    output = path.open("ab")
     logs.configure("supervisor")
-    structlog.configure(logger_factory=structlog.BytesLoggerFactory(output.buffer))
+    structlog.configure(logger_factory=structlog.BytesLoggerFactory(output))
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
-            handler.setStream(output)
+            handler.setStream(io.TextIOWrapper(output, write_through=True))

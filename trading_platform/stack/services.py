@@ -177,9 +177,9 @@ class Plan:
         return services
 
     def one_pass(self, *arguments: str) -> Service:
-        """One pass of the loop, on our terminal, from the folder we were started in."""
+        """One pass of the loop, on our terminal, from the folder we were started in (-P: but without its modules)."""
         return Service(
-            "pass", [sys.executable, "-m", "jobs.one_pass", *arguments], env=self.environment(), restart=False,
+            "pass", [sys.executable, "-P", "-m", "jobs.one_pass", *arguments], env=self.environment(), restart=False,
             on_terminal=True, stop_signal=signal.SIGINT, cwd=Path.cwd(),
         )  # fmt: skip
 
@@ -206,7 +206,7 @@ class Plan:
                 "client.toolbarMode": "viewer",
             }
             flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-            return [sys.executable, "-m", "streamlit", "run", str(DASHBOARD / "app.py"), *flags]
+            return [sys.executable, "-P", "-m", "streamlit", "run", str(DASHBOARD / "app.py"), *flags]
 
         return [
             Service(

@@ -39,7 +39,7 @@ STEADY_AFTER_SECONDS = 30.0
 """A service that lived this long starts with the first delay again when it ends."""
 STOP_WITHIN_SECONDS = 9.0
 ORPHAN_GRACE_SECONDS = 1.0
-HOPELESS_AFTER = 4
+HOPELESS_AFTER = 3
 """So many ends without ever having been ready, and whoever waits for the service is told."""
 
 
@@ -209,7 +209,7 @@ class Supervisor:
             code = await self._run(child)
             child.last_exit = code
             say = log.info if child.stopping or not service.restart else log.warning
-            say("service_ended", service=service.name, exit_code=code, lived=round(_now() - began, 1))
+            say("service_ended", process=service.name, exit_code=code, lived=round(_now() - began, 1))
             await self._end_orphans(ORPHAN_GRACE_SECONDS)
             if child.stopping or not service.restart:
                 break
@@ -233,7 +233,7 @@ class Supervisor:
                 await asyncio.to_thread(child.service.before_start)
             child.exited = self._spawn(child)
         except Exception as error:  # whatever it is, trying again is all there is to do
-            log.exception("service_not_started", service=child.service.name)
+            log.exception("service_not_started", process=child.service.name)
             with contextlib.suppress(OSError), open_log(self.log_path(child.service.name)) as output:
                 output.write(f"cannot start {child.service.command[0]}: {error}\n".encode())
             child.never_ready += 1
@@ -266,7 +266,7 @@ class Supervisor:
         child.identity = Identity.of(process.pid)
         self._running[process.pid] = child
         _forget(process)
-        log.info("service_started", service=service.name, pid=process.pid)
+        log.info("service_started", process=service.name, pid=process.pid)
         self.write_state()
         return exited
 
@@ -287,7 +287,7 @@ class Supervisor:
             elif child.state is State.READY:
                 self._set(child, State.UNREADY)
             if patience is not None and _now() - silent_since > patience:
-                log.error("service_silent", service=service.name, seconds=round(_now() - silent_since, 1))
+                log.error("service_silent", process=service.name, seconds=round(_now() - silent_since, 1))
                 await self._end(child, exited, service.stop_timeout)
                 return
             await asyncio.sleep(2.0 if child.state is State.READY else 0.1)
@@ -298,7 +298,7 @@ class Supervisor:
         try:
             return await asyncio.to_thread(service.ready)
         except Exception:
-            log.exception("readiness_check_failed", service=service.name)
+            log.exception("readiness_check_failed", process=service.name)
             return False
 
     # --- ending ------------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class Supervisor:
         done, _ = await asyncio.wait([exited], timeout=patience)
         if done:
             return
-        log.warning("service_killed", service=child.service.name, after=round(patience, 1))
+        log.warning("service_killed", process=child.service.name, after=round(patience, 1))
         for process in [*descendants(identity.pid), psutil.Process(identity.pid)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
