@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 import orjson
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -72,15 +72,16 @@ def valkey(settings: Settings, *, connections: int = 32) -> Redis:
             "no Valkey address is known: TP_REDIS_URL is not set and no running stack left one in "
             f"{settings.run_dir / 'endpoints.json'}; start the platform or set TP_REDIS_URL"
         )
-    client: Redis = Redis.from_url(
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
         max_connections=connections,
+        timeout=VALKEY_TIMEOUT_SECONDS,
         socket_timeout=VALKEY_TIMEOUT_SECONDS,
         socket_connect_timeout=VALKEY_TIMEOUT_SECONDS,
         health_check_interval=30,
         retry=Retry(NoBackoff(), 1),
     )
-    return client
+    return Redis.from_pool(pool)
 
 
 class Sessions:
@@ -91,6 +92,7 @@ class Sessions:
         self._idle = idle
         self._lifetime = lifetime
         self._read = JoinedCalls(self._read_many)
+        self._touch = JoinedCalls(self._touch_many)
         self._seen: OrderedDict[str, tuple[float, float, SessionUser]] = OrderedDict()
         """key -> (last confirmed, last touched, user); both are monotonic seconds."""
 
@@ -154,16 +156,23 @@ class Sessions:
         found: list[bytes | str | None] = await self._redis.mget(keys)
         return found
 
+    async def _touch_many(self, expiries: Sequence[tuple[str, int]]) -> Sequence[bool]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key, milliseconds in expiries:
+                pipe.pexpire(key, milliseconds)
+            found: list[bool] = await pipe.execute()
+        return found
+
     async def _remember(self, key: str, user: SessionUser) -> None:
         """Vouch for it later, and push its idle end away, at most once a `TOUCH_EVERY` (or a quarter of `idle`)."""
         now = time.monotonic()
         _, touched, _ = self._seen.get(key, (0.0, float("-inf"), user))
-        if now - touched >= min(TOUCH_EVERY, self._idle / 4).total_seconds():
-            touched = now
-            remaining = timedelta(seconds=user.expires_at - time.time())
-            await _answer(self._redis.pexpire(key, _milliseconds(min(self._idle, remaining))))
-        self._seen[key] = (now, touched, user)
+        due = now - touched >= min(TOUCH_EVERY, self._idle / 4).total_seconds()
+        self._seen[key] = (now, now if due else touched, user)
         self._seen.move_to_end(key)
+        if due:
+            remaining = timedelta(seconds=user.expires_at - time.time())
+            await _answer(self._touch((key, _milliseconds(min(self._idle, remaining)))))
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
 
