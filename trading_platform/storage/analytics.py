@@ -87,6 +87,7 @@ GROUP_TABLES = (
     Exported(group.EquityPoint.__table__, Since("recorded_at")),
     Exported(group.Outcome.__table__, Since("recorded_at")),
     Exported(group.AuditRow.__table__, Since("event_ts"), indexed=("event_ts",)),
+    Exported(group.AuditSeal.__table__, Since("sealed_at")),
 )
 CONTROL_TABLES = (
     Exported(control.Dataset.__table__, Whole()),

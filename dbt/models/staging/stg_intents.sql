@@ -1,0 +1,22 @@
+select
+    group_id,
+    user_id,
+    intent_id,
+    client_order_id,
+    account_id,
+    dataset_id,
+    strategy_id,
+    version_id,
+    arm,
+    signal_id,
+    purpose,
+    symbol,
+    side,
+    order_type,
+    quantity,
+    reference_price,
+    market_time,
+    state,
+    denial,
+    created_at
+from {{ source('raw', 'intents') }}

@@ -1,0 +1,21 @@
+select
+    group_id,
+    user_id,
+    client_order_id,
+    intent_id,
+    account_id,
+    venue_order_id,
+    symbol,
+    side,
+    order_type,
+    quantity,
+    filled_quantity,
+    average_price,
+    state,
+    reject_code,
+    reject_text,
+    market_time,
+    sent_at,
+    acknowledged_at,
+    extract(epoch from acknowledged_at - sent_at) * 1000 as acknowledged_after_ms
+from {{ source('raw', 'orders') }}

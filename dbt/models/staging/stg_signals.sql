@@ -1,0 +1,19 @@
+select
+    dataset_id,
+    seq,
+    signal_id,
+    strategy_id,
+    version_id,
+    role,
+    symbol,
+    bar_open_time,
+    available_at,
+    state,
+    confidence,
+    threshold,
+    certified,
+    volatility,
+    trend,
+    liquidity,
+    session
+from {{ source('raw', 'signals') }}
