@@ -76,8 +76,9 @@ class Platform:
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        program = [str(self._script)] if arguments[0] == "up" else ["-m", "trading_platform.cli"]
         process = subprocess.Popen(
-            [sys.executable, str(self._script), *arguments],
+            [sys.executable, *program, *arguments],
             env=self._env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

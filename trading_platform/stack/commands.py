@@ -13,12 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trading_platform.observability import logs
 from trading_platform.settings import Settings
 from trading_platform.stack.keeper import TAKEOVER_SECONDS, AlreadyRunningError, keep, read_state
 from trading_platform.stack.ports import PortTakenError
 from trading_platform.stack.processes import Identity
-from trading_platform.stack.servers import ServerStartError
 from trading_platform.stack.supervisor import ServiceFailedError
 
 Home = Annotated[
@@ -63,6 +61,7 @@ def up(
         trading-platform up --data ../bars --once
         trading-platform up --data binance --scale 2 --port 9000
     """
+    from trading_platform.stack.servers import ServerStartError
     from trading_platform.stack.up import Order, run
 
     console = Console()
@@ -173,6 +172,7 @@ def _log_to(path: Path) -> None:
 
     import structlog
 
+    from trading_platform.observability import logs
 
     path.parent.mkdir(parents=True, exist_ok=True)
     output = path.open("ab")
