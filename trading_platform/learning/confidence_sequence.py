@@ -34,14 +34,18 @@ class Bounds:
 
 
 def confidence_sequence(values: Floats, alpha: float) -> Bounds:
-    """Two-sided bounds at level 1 - alpha on the running mean of `values` (n,)."""
+    """Bounds on the running mean of `values` (n,), each of which holds at all times with probability 1 - alpha.
+
+    A promotion looks at one bound only, so alpha is the error of one: the mixture is taken at 2 * alpha for both.
+    """
+    two_sided = 2.0 * alpha
     values = np.asarray(values, dtype=np.float64)
     count = np.arange(1, len(values) + 1, dtype=np.float64)
     mean = np.cumsum(values) / count
     variance = np.maximum(np.cumsum(values**2) / count - mean**2, 0.0) * count / np.maximum(count - 1.0, 1.0)
-    rho_squared = (-2.0 * np.log(alpha) + np.log(-2.0 * np.log(alpha) + 1.0)) / TUNED_FOR
+    rho_squared = (-2.0 * np.log(two_sided) + np.log(-2.0 * np.log(two_sided) + 1.0)) / TUNED_FOR
     grown = count * rho_squared + 1.0
-    margin = np.sqrt(variance * 2.0 * grown / (count**2 * rho_squared) * np.log(np.sqrt(grown) / alpha))
+    margin = np.sqrt(variance * 2.0 * grown / (count**2 * rho_squared) * np.log(np.sqrt(grown) / two_sided))
     margin = np.where(count < FIRST_LOOK, np.inf, margin)
     return Bounds(mean, mean - margin, mean + margin)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import structlog
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # a requirement of scikit-learn
 
 from trading_platform.identifiers import DatasetId, VersionId, content_id
 from trading_platform.learning.artifact import write_artifact
