@@ -37,6 +37,7 @@ RAW = "raw"
 CONTROL = "control"
 """Stands for the control database among the groups in `raw.export_watermarks`."""
 OVERLAP = timedelta(minutes=1)
+ANALYZE_FROM_ROWS = 500
 Progress = Callable[[str, float], None]
 Connection = psycopg.Connection[Any]
 log = structlog.get_logger(__name__)
@@ -87,7 +88,6 @@ GROUP_TABLES = (
     Exported(group.EquityPoint.__table__, Since("recorded_at")),
     Exported(group.Outcome.__table__, Since("recorded_at")),
     Exported(group.AuditRow.__table__, Since("event_ts"), indexed=("event_ts",)),
-    Exported(group.AuditSeal.__table__, Since("sealed_at")),
 )
 CONTROL_TABLES = (
     Exported(control.Dataset.__table__, Whole()),
@@ -120,6 +120,7 @@ def export(databases: Databases, progress: Progress = lambda what, fraction: Non
         _add(counted, _export(databases.group_engine(group_id), schema, group_id, GROUP_TABLES, target_engine))
     progress("exporting shared tables", len(groups) / (len(groups) + 1))
     _add(counted, _export(databases.engine(), control.SCHEMA, None, CONTROL_TABLES, target_engine))
+    _analyze(target_engine, counted)
     progress("exported", 1.0)
     log.info("analytics_exported", groups=len(groups), rows=sum(counted.values()))
     return counted
@@ -328,3 +329,11 @@ def _identifiers(names: Sequence[str]) -> sql.Composed:
 def _add(counted: dict[str, int], more: Mapping[str, int]) -> None:
     for name, rows in more.items():
         counted[name] += rows
+
+
+def _analyze(engine: Engine, counted: Mapping[str, int]) -> None:
+    """Fresh statistics where much is new: without them, joins of dbt's models on new tables take minutes."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for name, rows in counted.items():
+            if rows >= ANALYZE_FROM_ROWS:
+                connection.execute(text(f"analyze {RAW}.{name}"))

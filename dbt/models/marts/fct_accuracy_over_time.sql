@@ -28,7 +28,7 @@ select
     confidence_sum / trades as mean_confidence,
     brier_sum / trades as brier,
     log_loss_sum / trades as log_loss,
-    sum(trades) over last_30 as trades_30d,
+    (sum(trades) over last_30)::bigint as trades_30d,
     (sum(successes) over last_30)::float / sum(trades) over last_30 as success_rate_30d,
     sum(log_loss_sum) over last_30 / sum(trades) over last_30 as log_loss_30d
 from days
