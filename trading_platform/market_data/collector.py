@@ -95,7 +95,8 @@ class Collector:
                 log.info("lease_acquired", lease=lease.name, epoch=epoch)
                 return epoch
             try:
-                await asyncio.wait_for(self._stopping.wait(), RENEW_EVERY_SECONDS)
+                async with asyncio.timeout(RENEW_EVERY_SECONDS):
+                    await self._stopping.wait()
             except TimeoutError:
                 continue
         return None

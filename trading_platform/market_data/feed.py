@@ -22,6 +22,7 @@ from trading_platform.venues.binance_client import binance_client, stream_url
 log = structlog.get_logger(__name__)
 
 BINANCE = Venue("binance")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PAGE = 1000
 QUIET_AFTER = 3
 """A symbol absent from so many steps running is not waited for until it is heard of again."""
@@ -101,6 +102,10 @@ class VenueFeed:
     """Bars that broke a rule, for whoever keeps the quarantine; cleared by them."""
     reconnects: int = 0
 
+    def __post_init__(self) -> None:
+        """Importing ccxt takes 6 s and stops the event loop: let that be over before anybody's lease runs."""
+        import ccxt.async_support  # noqa: F401
+
     async def steps(self, after: datetime | None) -> AsyncIterator[Step]:
         """Endless. Cancel the task that iterates, or close the iterator, to stop."""
         if after is None and self.start is not None:
@@ -149,7 +154,8 @@ class VenueFeed:
         """Closed klines from the socket into the queue; None when it ends, so that nobody waits for ever."""
         try:
             while True:
-                frame = await asyncio.wait_for(socket.recv(), self.silent_after_seconds)
+                async with asyncio.timeout(self.silent_after_seconds):  # wait_for may swallow a cancellation
+                    frame = await socket.recv()
                 kline = orjson.loads(frame).get("data", {}).get("k")
                 if kline and kline["x"]:
                     values = [float(kline[name]) for name in "ohlcv"]
@@ -233,11 +239,10 @@ class VenueFeed:
 
     async def _page(self, symbol: Symbol, after: datetime, limit: int) -> list[Bar]:
         """Closed bars of one symbol available after `after`, oldest first."""
-        first_open = after - self._interval + timedelta(milliseconds=1)
         request = {
             "symbol": _venue_symbol(symbol),
             "interval": interval_name(self.interval_seconds),
-            "startTime": -(-int(first_open.timestamp() * 1_000_000) // 1000),
+            "startTime": (after - self._interval - EPOCH) // timedelta(milliseconds=1) + 1,
             "limit": limit,
         }
         rows = await self._klines(request)

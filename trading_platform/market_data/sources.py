@@ -75,7 +75,8 @@ class ExchangeSource:
     async def _load(self) -> bool:
         self._client = _client(self.name, self._base_url)
         try:
-            await asyncio.wait_for(self._client.load_markets(), LISTING_WITHIN_SECONDS)
+            async with asyncio.timeout(LISTING_WITHIN_SECONDS):
+                await self._client.load_markets()
         except _failures() as error:
             log.info("source_lists_nothing", source=self.name, error=type(error).__name__)
             return False
@@ -148,7 +149,8 @@ async def _connects(host: str, base_url: str | None) -> bool:
     address = urlsplit(base_url or f"https://{host}")
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(address.hostname, port), ANSWER_WITHIN_SECONDS)
+        async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+            _, writer = await asyncio.open_connection(address.hostname, port)
     except (TimeoutError, OSError):
         return False
     writer.close()
