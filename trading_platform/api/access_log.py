@@ -42,22 +42,23 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, seconds = time.perf_counter(), 500, None
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, seconds
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, seconds = message["status"], time.perf_counter() - started
                 message["headers"] = _with_security(scope, message["headers"])
             await send(message)
 
         try:
             await self._app(scope, receive, answer)
         finally:
-            _observe(scope, status, time.perf_counter() - started)
+            _observe(scope, status, time.perf_counter() - started if seconds is None else seconds)
 
 
 def _observe(scope: Scope, status: int, seconds: float) -> None:
+    """`seconds` are those to the first byte: a live stream goes on for hours."""
     route = getattr(scope.get("route"), "path", "unmatched")
     metrics.API_REQUESTS.labels(route, scope["method"], str(status)).inc()
     metrics.API_SECONDS.labels(route).observe(seconds)

@@ -22,6 +22,7 @@ from trading_platform.settings import Settings
 from trading_platform.settings import settings as process_settings
 
 REDACTED = "[redacted]"
+TOO_DEEP = "[nested too deeply]"
 MAX_DEPTH = 8
 
 # `token` alone would also hide `instrument_token`, an exchange's public number of a security.
@@ -124,13 +125,17 @@ def _redacted(key: object, value: Any, depth: int) -> Any:
         return value
     if isinstance(key, str) and _SECRET_KEY.search(key):
         return REDACTED
-    if isinstance(value, str | BaseException) or depth == 0:
+    if isinstance(value, str | BaseException):
         return redact_text(str(value))
-    if isinstance(value, Mapping):
-        return {str(name): _redacted(name, inner, depth - 1) for name, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_redacted(None, inner, depth - 1) for inner in value]
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return _redacted_inside(value, depth - 1) if depth else TOO_DEEP
     return value
+
+
+def _redacted_inside(value: Any, depth: int) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _redacted(name, inner, depth) for name, inner in value.items()}
+    return [_redacted(None, inner, depth) for inner in value]
 
 
 def _name_logger(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

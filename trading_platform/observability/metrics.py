@@ -40,7 +40,9 @@ ENGINE_STATE = Gauge("tp_engine_running", "1 while the group's engine trades, el
 BREAKER_OPEN = Gauge("tp_venue_breaker_open", "1 while calls to the venue are held back.", ["venue"])
 
 API_REQUESTS = Counter("tp_api_requests_total", "Requests answered.", ["route", "method", "status"])
-API_SECONDS = Histogram("tp_api_request_seconds", "Time to answer a request.", ["route"], buckets=_MILLISECONDS)
+API_SECONDS = Histogram(
+    "tp_api_request_seconds", "Time to the first byte of an answer.", ["route"], buckets=_MILLISECONDS
+)
 API_STREAMS = Gauge("tp_api_streams", "Open event streams.")
 LOGINS = Counter("tp_logins_total", "Log-ins by result: ok, refused, throttled.", ["result"])
 
