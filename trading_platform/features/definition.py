@@ -1,8 +1,12 @@
-"""The feature set as data: a name, an operation, its window. Everything else follows from this table.
+"""The feature set as data: a name, an operation, its windows. Everything else follows from this table.
 
-`kernel.py` executes the table bar by bar; `batch.py` runs it over history and `stream.py` over live bars, the same
-machine code, so that a model sees in production what it was trained on, to the last bit. All features are free of the
-price's scale, so that symbols pool. A bar after a gap is still the next bar: windows count bars, not hours.
+`program.py` compiles the table, `kernel.py` executes it bar by bar, `stream.py` offers it for history and for live
+bars: the same machine code for both, so that a model sees in production what it was trained on, to the last bit. All features are
+free of the price's scale, so that symbols pool. A bar after a gap is simply the next bar: windows count bars, not
+hours, and the jump across the gap is one return. Where volume is always 0 (an index) the features of volume are 0.
+
+To add a feature: add a row below; for a new operation also a branch in `kernel.py`. Models then retrain by themselves,
+since `feature_hash()` changes.
 """
 
 from dataclasses import dataclass
@@ -12,62 +16,74 @@ from trading_platform.identifiers import content_id
 
 
 class Op(IntEnum):
-    """Operations of the kernel. c, h, l, o, v are close, high, low, open, volume; r is the one-bar log return; s is its
-    exponentially weighted deviation over `SIGMA_SPAN` bars, the unit in which moves are measured."""
+    """Operations of the kernel. o, h, l, c, v are open, high, low, close, volume; r is the one-bar log return; s is its
+    exponentially weighted deviation over `SIGMA_SPAN` bars, the unit in which moves are measured. Deviations are those
+    of the population (ddof 0). Numbers are by what an operation reads (see `kernel.run`); one once given is never
+    given to another, since compiled kernels in numba's cache know operations by number."""
 
     RETURN = 0
     """log(c / c[-n]) / (s * sqrt(n))"""
-    EMA_GAP = 1
+
+    EMA_GAP = 10
     """log(c / ema_n(c)) / s"""
-    MACD = 2
-    """(ema_n(c) - ema_m(c)) / c / s"""
-    MACD_HISTOGRAM = 3
+    MACD = 11
+    """(ema_n(c) - ema_m(c)) / (c * s)"""
+    MACD_HISTOGRAM = 12
     """macd minus its own 9-bar ema, in the same unit"""
-    RSI = 4
-    """Wilder's relative strength over n bars, 0 to 1"""
-    BAND_POSITION = 5
-    """(c - mean_n) / (2 deviation_n): Bollinger's position"""
-    BAND_WIDTH = 6
-    """log(4 deviation_n / (mean_n * s))"""
-    ATR = 7
+    RSI = 13
+    """Wilder's relative strength over n bars, 0 to 1; 0.5 where the price does not move"""
+    ATR = 19
     """Wilder's average true range over n bars / (c * s)"""
-    MEAN_RATIO = 8
+
+    BAND_POSITION = 20
+    """(c - mean_n) / (2 deviation_n): the position between Bollinger's bands, -1 to 1 inside; 0 on a flat price"""
+    BAND_WIDTH = 21
+    """log(4 deviation_n / (mean_n * s)), at least log(1e-6)"""
+    MEAN_RATIO = 22
     """log(mean_n / mean_m) / s"""
-    RANGE_POSITION = 9
-    """(c - lowest low) / (highest high - lowest low) over n bars (Donchian), 0.5 on a flat range"""
-    VOLUME_SCORE = 10
-    """(v - mean_n) / deviation_n of volume; 0 where volume does not vary"""
-    VOLUME_RATIO = 11
-    """log1p(v / mean_n), 0 where there is no volume"""
-    VOLATILITY_RATIO = 12
-    """log(deviation of r over n bars / deviation of r over m bars)"""
-    SKEW = 13
-    """Skewness of r over n bars"""
-    BAR_RANGE = 14
-    """(h - l) / (c * s)"""
-    BODY = 15
-    """log(c / o) / s"""
-    UPPER_WICK = 16
-    """(h - max(o, c)) / (h - l), 0 on a flat bar"""
-    VWAP_GAP = 17
-    """log(c / vwap_n) / s; against the plain mean where there is no volume"""
-    AUTOCORRELATION = 18
-    """First autocorrelation of r over n bars"""
-    UP_SHARE = 19
+    VOLATILITY_RATIO = 23
+    """log(deviation of r over n bars / the same over m bars), both at least s / 100"""
+    SKEW = 24
+    """Skewness of r over n bars; 0 on a flat price"""
+    AUTOCORRELATION = 25
+    """mean of r * r[-1] over n bars / mean of r squared: first autocorrelation about zero"""
+    UP_SHARE = 29
     """Share of rising bars among the last n"""
-    SIGMA = 20
+
+    VOLUME_SCORE = 30
+    """(v - mean_n) / deviation_n of volume; 0 where volume does not vary"""
+    VOLUME_RATIO = 31
+    """log1p(v / mean_n); 0 where there is no volume"""
+    VWAP_GAP = 39
+    """log(c / vwap_n) / s; 0 where there is no volume"""
+
+    RANGE_POSITION = 40
+    """(c - lowest low) / (highest high - lowest low) over n bars (Donchian); 0.5 on a flat range"""
+
+    BAR_RANGE = 50
+    """(h - l) / (c * s)"""
+    BODY = 51
+    """log(c / o) / s"""
+    UPPER_WICK = 52
+    """(h - max(o, c)) / (h - l); 0 on a flat bar"""
+    SIGMA = 53
     """log(s), the level of volatility"""
-    DAY_SIN = 21
-    DAY_COS = 22
-    """Time of day (UTC) on the circle"""
-    WEEK_SIN = 23
-    WEEK_COS = 24
-    """Time of week (UTC) on the circle"""
+    DAY_SIN = 60
+    DAY_COS = 61
+    """Time of day (UTC, of the bar's opening) on the circle"""
+    WEEK_SIN = 62
+    WEEK_COS = 63
+    """Time of week (UTC, from Monday) on the circle"""
+
+
+SIGMA_SPAN = 100
+RECURSIVE = frozenset({Op.EMA_GAP, Op.MACD, Op.MACD_HISTOGRAM, Op.RSI, Op.ATR})
+"""Operations that never quite forget: after 8 spans the start weighs less than 1e-6."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One column. `warm_up`: rows before this many bars are NaN; after it an endless history changes little."""
+    """One column: n and m are window lengths or spans in bars, 0 where the operation has none."""
 
     name: str
     op: Op
@@ -76,15 +92,10 @@ class Feature:
 
     @property
     def warm_up(self) -> int:
-        recursive = {Op.EMA_GAP, Op.MACD, Op.MACD_HISTOGRAM, Op.RSI, Op.ATR}
+        """Bars that must have been seen; the column is NaN before. 4 spans of s at least, since all are in its unit."""
         longest = max(self.n, self.m)
-        return max(WARM_UP_SIGMA, 8 * longest if self.op in recursive else longest + 1)
+        return max(4 * SIGMA_SPAN, 8 * longest if self.op in RECURSIVE else longest + 1)
 
-
-SIGMA_SPAN = 100
-WARM_UP_SIGMA = 4 * SIGMA_SPAN
-LONGEST_WINDOW = 240
-"""The kernel keeps this many bars; no window may be longer."""
 
 FEATURES: tuple[Feature, ...] = (
     *(Feature(f"return_{n}", Op.RETURN, n) for n in (1, 2, 4, 8, 16, 36, 72, 168)),
@@ -115,7 +126,7 @@ FEATURES: tuple[Feature, ...] = (
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 WARM_UP: int = max(feature.warm_up for feature in FEATURES)
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raised when an operation comes to compute something else under the same name: models must then retrain."""
 
 

@@ -1,254 +1,284 @@
-"""One bar in, one row out: the compiled step that batch and live share.
+"""One bar in, one row out: the compiled loop that history and live bars share.
 
-State is two arrays: `ring` holds the last bars' columns, `memory` the recursive averages, a row a feature. Windows are
-summed anew for every bar: a running sum would save time, but carries its rounding error along for ever, and batch and
-live would agree only if both had started at the same bar.
+What is kept of a symbol is one flat vector (`Program.empty_state`): the last bars in a ring, running sums of windows,
+exponential averages, extremes. A bar costs the same however long the windows are.
+
+Running sums lose digits: of each value that enters and leaves, a rounding error stays. So values are measured from an
+anchor near their mean, and the sums are made anew from the ring every `RENEW_EVERY` bars, and at once where the spread
+has fallen so far below what has passed through that the error could be seen. Both depend on the state alone, so batch
+and live stay equal to the last bit.
 """
 
 import math
+from enum import IntEnum
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from trading_platform.features.definition import FEATURES, LONGEST_WINDOW, SIGMA_SPAN, WARM_UP_SIGMA, Feature
+from trading_platform.features.definition import Op
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-WINDOW = 256
-"""Bars in the ring: a power of two above the longest window."""
-CLOSE, HIGH, LOW, VOLUME, RETURN, TURNOVER = range(6)
-COLUMNS = 6
-SIGMA_ROW = 0
-"""Memory row of the shared deviation; features follow from row 1."""
-MEMORY = 4
+RING = 256
+"""Bars that the kernel keeps: a power of two above the longest window."""
+
+
+class Column(IntEnum):
+    """What the kernel derives from each bar and keeps for the last `RING` bars."""
+
+    CLOSE = 0
+    HIGH = 1
+    LOW = 2
+    VOLUME = 3
+    LOG_CLOSE = 4
+    RETURN = 5
+    LAGGED = 6
+    """r * r[-1]"""
+    TURNOVER = 7
+    """c * v"""
+    RISING = 8
+    """1 where r > 0"""
+    SQUARE = 9
+    """r squared"""
+    GAIN = 10
+    LOSS = 11
+    TRUE_RANGE = 12
+
+
+COLUMNS = len(Column)
+SIGNAL = -1
+"""In place of a column: the average of the difference of two earlier averages (MACD's signal line)."""
+MOMENTS = 5
+"""Cells a window: the anchor that values are measured from, three sums of powers, the largest second sum since the
+sums were last made anew."""
+EXTREME = 4
+"""Cells an extreme: highest high, its bar's number, lowest low with its sign turned, its bar's number."""
+
+MASK = RING - 1
+RENEW_EVERY = 128
+RENEW_BELOW = 1e-6
 DAY, WEEK = 86_400.0, 604_800.0
 MONDAY = 345_600.0
 """Seconds from the epoch, a Thursday, to the first Monday."""
 TINY = 1e-12
+LEAST_UNIT = 1e-9
+"""s of a price that does not move."""
+SECONDS, OPEN, HIGH, LOW, CLOSE, VOLUME = range(6)
+"""Columns of the bars given to `run`; the first is the opening time in seconds since the epoch."""
+LAST_OF_AVERAGES, LAST_OF_PRICES, LAST_OF_VOLUMES = int(Op.ATR), int(Op.UP_SHARE), int(Op.VWAP_GAP)
+"""Operations are numbered by what they read: averages, windows of prices, windows of volumes, then the bar itself."""
 
 
-def program(features: tuple[Feature, ...] = FEATURES) -> Integers:
-    """The table as the kernel reads it: (k, 4) of operation, n, m, warm-up. Raises ValueError on a window too long."""
-    too_long = [feature.name for feature in features if max(feature.n, feature.m) > LONGEST_WINDOW]
-    if too_long:
-        raise ValueError(f"features {too_long} look further back than {LONGEST_WINDOW} bars; raise LONGEST_WINDOW")
-    return np.array([(int(f.op), f.n, f.m, f.warm_up) for f in features], dtype=np.int64)
+@njit(cache=True, error_model="numpy")
+def _take(ring: Floats, at: int, count: int, bars: Floats, row: int) -> None:
+    """Derive the columns of a bar and put them into the ring."""
+    before = (at - 1) & MASK
+    close, high, low, volume = bars[row, CLOSE], bars[row, HIGH], bars[row, LOW], bars[row, VOLUME]
+    log_close = math.log(close)
+    last = close if count == 0 else ring[before, Column.CLOSE]
+    r = 0.0 if count == 0 else log_close - ring[before, Column.LOG_CLOSE]
+    ring[at, Column.LAGGED] = r * ring[before, Column.RETURN]
+    ring[at, Column.CLOSE], ring[at, Column.HIGH], ring[at, Column.LOW] = close, high, low
+    ring[at, Column.VOLUME], ring[at, Column.TURNOVER] = volume, volume * close
+    ring[at, Column.LOG_CLOSE], ring[at, Column.RETURN] = log_close, r
+    ring[at, Column.RISING], ring[at, Column.SQUARE] = 1.0 if r > 0.0 else 0.0, r * r
+    ring[at, Column.GAIN], ring[at, Column.LOSS] = max(close - last, 0.0), max(last - close, 0.0)
+    ring[at, Column.TRUE_RANGE] = max(high, last) - min(low, last)
 
 
-def empty_state(features: int) -> tuple[Floats, Floats]:
-    """(ring, memory) before the first bar. memory[0, 3] counts the bars seen."""
-    return np.zeros((COLUMNS, WINDOW)), np.zeros((features + 1, MEMORY))
-
-
-@njit(cache=True, fastmath=False)
-def _mean(row: Floats, at: int, n: int) -> float:
+@njit(cache=True, error_model="numpy")
+def _renew(ring: Floats, column: int, at: int, n: int, sums: Floats, w: int) -> None:
+    """Sums of window w made anew, measured from its mean."""
     total = 0.0
     for back in range(n):
-        total += row[(at - back) & (WINDOW - 1)]
-    return total / n
-
-
-@njit(cache=True)
-def _deviation(row: Floats, at: int, n: int, mean: float) -> float:
-    total = 0.0
+        total += ring[(at - back) & MASK, column]
+    anchor = total / n
+    first, second, third = 0.0, 0.0, 0.0
     for back in range(n):
-        gap = row[(at - back) & (WINDOW - 1)] - mean
-        total += gap * gap
-    return math.sqrt(total / n)
-
-
-@njit(cache=True)
-def _average(memory: Floats, slot: int, value: float, alpha: float, first: bool) -> float:
-    """Exponential average kept in one memory cell."""
-    memory[slot] = value if first else memory[slot] + alpha * (value - memory[slot])
-    return memory[slot]
-
-
-@njit(cache=True)
-def push_bar(ring: Floats, memory: Floats, o: float, h: float, low: float, c: float, v: float) -> float:
-    """Take a bar into the state; returns s, the exponentially weighted deviation of one-bar log returns."""
-    count = int(memory[SIGMA_ROW, 3])
-    at = count & (WINDOW - 1)
-    r = math.log(c / ring[CLOSE, (at - 1) & (WINDOW - 1)]) if count else 0.0
-    ring[CLOSE, at], ring[HIGH, at], ring[LOW, at], ring[VOLUME, at] = c, h, low, v
-    ring[RETURN, at], ring[TURNOVER, at] = r, c * v
-    if count:
-        _average(memory[SIGMA_ROW], 0, r * r, 2.0 / (SIGMA_SPAN + 1.0), count == 1)
-    memory[SIGMA_ROW, 3] = count + 1
-    return math.sqrt(memory[SIGMA_ROW, 0])
-
-
-@njit(cache=True)
-def _rsi(ring: Floats, cell: Floats, at: int, n: int, count: int) -> float:
-    change = ring[CLOSE, at] - ring[CLOSE, (at - 1) & (WINDOW - 1)] if count > 1 else 0.0
-    up = _average(cell, 0, max(change, 0.0), 1.0 / n, count <= 2)
-    down = _average(cell, 1, max(-change, 0.0), 1.0 / n, count <= 2)
-    return 0.5 if up + down < TINY else up / (up + down)
-
-
-@njit(cache=True)
-def _true_range(ring: Floats, at: int, count: int) -> float:
-    high, low = ring[HIGH, at], ring[LOW, at]
-    if count < 2:
-        return high - low
-    before = ring[CLOSE, (at - 1) & (WINDOW - 1)]
-    return max(high - low, abs(high - before), abs(low - before))
-
-
-@njit(cache=True)
-def _range_position(ring: Floats, at: int, n: int) -> float:
-    top, bottom = ring[HIGH, at], ring[LOW, at]
-    for back in range(1, n):
-        index = (at - back) & (WINDOW - 1)
-        top, bottom = max(top, ring[HIGH, index]), min(bottom, ring[LOW, index])
-    return 0.5 if top - bottom < TINY * ring[CLOSE, at] else (ring[CLOSE, at] - bottom) / (top - bottom)
-
-
-@njit(cache=True)
-def _skew(row: Floats, at: int, n: int) -> float:
-    mean = _mean(row, at, n)
-    second, third = 0.0, 0.0
-    for back in range(n):
-        gap = row[(at - back) & (WINDOW - 1)] - mean
+        gap = ring[(at - back) & MASK, column] - anchor
+        first += gap
         second += gap * gap
         third += gap * gap * gap
-    spread = math.sqrt(second / n)
-    return 0.0 if spread < TINY else (third / n) / spread**3
+    sums[w, 0], sums[w, 1], sums[w, 2], sums[w, 3], sums[w, 4] = anchor, first, second, third, second
 
 
-@njit(cache=True)
-def _autocorrelation(row: Floats, at: int, n: int) -> float:
-    mean = _mean(row, at, n)
-    product, square = 0.0, 0.0
-    for back in range(n):
-        gap = row[(at - back) & (WINDOW - 1)] - mean
-        square += gap * gap
-        if back + 1 < n:
-            product += gap * (row[(at - back - 1) & (WINDOW - 1)] - mean)
-    return 0.0 if square < TINY * TINY else product / square
+@njit(cache=True, error_model="numpy")
+def _roll(ring: Floats, column: int, at: int, n: int, sums: Floats, w: int, due: bool) -> None:
+    """Move window w on by the value at `at`."""
+    new, old = ring[at, column] - sums[w, 0], ring[(at - n) & MASK, column] - sums[w, 0]
+    sums[w, 1] += new - old
+    sums[w, 2] += new * new - old * old
+    sums[w, 3] += new * new * new - old * old * old
+    sums[w, 4] = max(sums[w, 4], sums[w, 2])
+    if due or sums[w, 2] - sums[w, 1] * sums[w, 1] / n < RENEW_BELOW * sums[w, 4]:
+        _renew(ring, column, at, n, sums, w)
 
 
-@njit(cache=True)
-def _price_feature(ring: Floats, op: int, n: int, m: int, at: int, s: float) -> float:
-    """Features over the window's prices."""
-    c = ring[CLOSE, at]
-    mean = _mean(ring[CLOSE], at, n) if n else c
-    value = 0.0
-    if op == 0:
-        value = math.log(c / ring[CLOSE, (at - n) & (WINDOW - 1)]) / (s * math.sqrt(n))
-    elif op == 5:
-        deviation = _deviation(ring[CLOSE], at, n, mean)
-        value = 0.0 if deviation < TINY * c else (c - mean) / (2.0 * deviation)
-    elif op == 6:
-        value = math.log(max(4.0 * _deviation(ring[CLOSE], at, n, mean) / (mean * s), 1e-6))
-    elif op == 8:
-        value = math.log(mean / _mean(ring[CLOSE], at, m)) / s
-    else:
-        value = _range_position(ring, at, n)
-    return value
+@njit(cache=True, error_model="numpy")
+def _highest(ring: Floats, column: int, sign: float, at: int, count: int, n: int, cells: Floats, e: int) -> None:
+    """Largest `sign` * value of n bars in cells[e, 0:2], with its bar; searched only when the old one leaves."""
+    value = sign * ring[at, column]
+    if count == 0 or value >= cells[e, 0]:
+        cells[e, 0], cells[e, 1] = value, count
+    elif count - cells[e, 1] >= n:
+        cells[e, 0], cells[e, 1] = value, count
+        for back in range(1, n):
+            value = sign * ring[(at - back) & MASK, column]
+            if value > cells[e, 0]:
+                cells[e, 0], cells[e, 1] = value, count - back
 
 
-@njit(cache=True)
-def _volume_feature(ring: Floats, op: int, n: int, at: int, s: float) -> float:
-    """Features over the window's volumes; an index has none, and then they say nothing."""
-    mean = _mean(ring[VOLUME], at, n)
-    if op == 17:
-        fair = _mean(ring[TURNOVER], at, n) / mean if mean > 0.0 else _mean(ring[CLOSE], at, n)
-        return math.log(ring[CLOSE, at] / fair) / s
-    if op == 11:
-        return 0.0 if mean <= 0.0 else math.log1p(ring[VOLUME, at] / mean)
-    deviation = _deviation(ring[VOLUME], at, n, mean)
-    return 0.0 if deviation <= TINY * (mean + TINY) else (ring[VOLUME, at] - mean) / deviation
+@njit(cache=True, error_model="numpy")
+def _mean(sums: Floats, w: int, n: int) -> float:
+    return sums[w, 0] + sums[w, 1] / n
 
 
-@njit(cache=True)
-def _return_feature(ring: Floats, op: int, n: int, m: int, at: int, s: float) -> float:
-    """Features over the window's one-bar returns."""
-    value = 0.0
-    if op == 12:
-        short = _deviation(ring[RETURN], at, n, _mean(ring[RETURN], at, n))
-        long = _deviation(ring[RETURN], at, m, _mean(ring[RETURN], at, m))
-        value = math.log(max(short, 0.01 * s) / max(long, 0.01 * s))
-    elif op == 13:
-        value = _skew(ring[RETURN], at, n)
-    elif op == 18:
-        value = _autocorrelation(ring[RETURN], at, n)
-    else:
-        for back in range(n):
-            value += ring[RETURN, (at - back) & (WINDOW - 1)] > 0.0
-        value /= n
-    return value
+@njit(cache=True, error_model="numpy")
+def _deviation(sums: Floats, w: int, n: int) -> float:
+    offset = sums[w, 1] / n
+    return math.sqrt(max(sums[w, 2] / n - offset * offset, 0.0))
 
 
-@njit(cache=True)
-def _recursive_feature(ring: Floats, cell: Floats, op: int, n: int, m: int, at: int, s: float, count: int) -> float:
-    """Features that carry averages of their own in `cell`; called for every bar, warm-up included."""
-    c = ring[CLOSE, at]
-    first = count == 1
-    if op == 1:
-        return math.log(c / _average(cell, 0, c, 2.0 / (n + 1.0), first)) / s
-    if op in (2, 3):
-        fast = _average(cell, 0, c, 2.0 / (n + 1.0), first)
-        slow = _average(cell, 1, c, 2.0 / (m + 1.0), first)
-        if op == 2:
-            return (fast - slow) / (c * s)
-        return (fast - slow - _average(cell, 2, fast - slow, 0.2, first)) / (c * s)
-    if op == 4:
-        return _rsi(ring, cell, at, n, count)
-    return _average(cell, 0, _true_range(ring, at, count), 1.0 / n, first) / (c * s)
+@njit(cache=True, error_model="numpy")
+def _skew(sums: Floats, w: int, n: int) -> float:
+    offset, spread = sums[w, 1] / n, _deviation(sums, w, n)
+    if spread < TINY:
+        return 0.0
+    third = sums[w, 3] / n - 3.0 * offset * sums[w, 2] / n + 2.0 * offset * offset * offset
+    return third / (spread * spread * spread)
 
 
-@njit(cache=True)
-def _bar_feature(op: int, o: float, h: float, low: float, c: float, s: float, seconds: float) -> float:
+@njit(cache=True, error_model="numpy")
+def _of_bands(op: int, sums: Floats, w: int, n: int, close: float, s: float) -> float:
+    mean, deviation = _mean(sums, w, n), _deviation(sums, w, n)
+    if op == Op.BAND_WIDTH:
+        return math.log(max(4.0 * deviation / (mean * s), 1e-6))
+    return 0.0 if deviation < TINY * mean else (close - mean) / (2.0 * deviation)  # Op.BAND_POSITION
+
+
+@njit(cache=True, error_model="numpy")
+def _of_prices(op: int, sums: Floats, a: int, n: int, b: int, m: int, close: float, s: float) -> float:
+    """Features of closes and returns in window a over n bars and b over m."""
+    if op == Op.SKEW:
+        return _skew(sums, a, n)
+    if op == Op.MEAN_RATIO:
+        return math.log(_mean(sums, a, n) / _mean(sums, b, m)) / s
+    if op == Op.VOLATILITY_RATIO:
+        return math.log(max(_deviation(sums, a, n), 0.01 * s) / max(_deviation(sums, b, m), 0.01 * s))
+    if op == Op.AUTOCORRELATION:
+        level, deviation = _mean(sums, b, m), _deviation(sums, b, m)
+        square = deviation * deviation + level * level
+        return 0.0 if square < TINY * TINY else _mean(sums, a, n) / square
+    if op in (Op.BAND_POSITION, Op.BAND_WIDTH):
+        return _of_bands(op, sums, a, n, close, s)
+    return _mean(sums, a, n)  # Op.UP_SHARE
+
+
+@njit(cache=True, error_model="numpy")
+def _of_volumes(op: int, sums: Floats, a: int, n: int, b: int, m: int, close: float, volume: float, s: float) -> float:
+    """Features of volume in window a over n bars, and of turnover and volume in a and b."""
+    mean = _mean(sums, a, n)
+    if mean <= 0.0:
+        return 0.0
+    if op == Op.VOLUME_RATIO:
+        return math.log1p(volume / mean)
+    if op == Op.VWAP_GAP:
+        return math.log(close * _mean(sums, b, m) / mean) / s
+    deviation = _deviation(sums, a, n)  # Op.VOLUME_SCORE
+    return 0.0 if deviation <= TINY * mean else (volume - mean) / deviation
+
+
+@njit(cache=True, error_model="numpy")
+def _of_averages(op: int, first: int, second: int, averages: Integers, levels: Floats, close: float, s: float) -> float:
+    if op == Op.EMA_GAP:
+        return math.log(close / levels[first]) / s
+    if op == Op.MACD:
+        return (levels[first] - levels[second]) / (close * s)
+    if op == Op.MACD_HISTOGRAM:
+        return (levels[averages[first, 1]] - levels[averages[first, 2]] - levels[first]) / (close * s)
+    if op == Op.RSI:
+        both = levels[first] + levels[second]
+        return 0.5 if both < TINY * close else levels[first] / both
+    return levels[first] / (close * s)  # Op.ATR
+
+
+@njit(cache=True, error_model="numpy")
+def _of_bar(op: int, bars: Floats, row: int, s: float) -> float:
     """Features of the bar itself and of its time."""
-    if op == 14:
-        return (h - low) / (c * s)
-    if op == 15:
-        return math.log(c / o) / s
-    if op == 16:
-        return 0.0 if h - low < TINY * c else (h - max(o, c)) / (h - low)
-    if op == 20:
+    height, close = bars[row, HIGH] - bars[row, LOW], bars[row, CLOSE]
+    if op == Op.BAR_RANGE:
+        return height / (close * s)
+    if op == Op.BODY:
+        return math.log(close / bars[row, OPEN]) / s
+    if op == Op.UPPER_WICK:
+        return 0.0 if height < TINY * close else (bars[row, HIGH] - max(bars[row, OPEN], close)) / height
+    if op == Op.SIGMA:
         return math.log(s)
-    period = DAY if op < 23 else WEEK
-    angle = 2.0 * math.pi * ((seconds - (0.0 if op < 23 else MONDAY)) % period) / period
-    return math.sin(angle) if op in (21, 23) else math.cos(angle)
+    seconds = bars[row, SECONDS]
+    daily = op in (Op.DAY_SIN, Op.DAY_COS)
+    angle = 2.0 * math.pi * ((seconds % DAY) / DAY if daily else ((seconds - MONDAY) % WEEK) / WEEK)
+    return math.sin(angle) if op in (Op.DAY_SIN, Op.WEEK_SIN) else math.cos(angle)
 
 
-@njit(cache=True)
-def step(
-    table: Integers, ring: Floats, memory: Floats, seconds: float,
-    o: float, h: float, low: float, c: float, v: float, out: Floats,
-) -> float:  # fmt: skip
-    """Take one bar (open time in seconds since the epoch), fill `out` (k,) and return s; NaN during warm-up."""
-    s = push_bar(ring, memory, o, h, low, c, v)
-    count = int(memory[SIGMA_ROW, 3])
-    at = (count - 1) & (WINDOW - 1)
-    unit = max(s, 1e-9)
-    for index in range(len(table)):
-        op, n, m, warm_up = table[index, 0], table[index, 1], table[index, 2], table[index, 3]
-        if op in (1, 2, 3, 4, 7):
-            value = _recursive_feature(ring, memory[index + 1], op, n, m, at, unit, count)
-        elif count < warm_up:
-            value = math.nan
-        elif op in (14, 15, 16) or op >= 20:
-            value = _bar_feature(op, o, h, low, c, unit, seconds)
-        elif op in (10, 11, 17):
-            value = _volume_feature(ring, op, n, at, unit)
-        elif op in (12, 13, 18, 19):
-            value = _return_feature(ring, op, n, m, at, unit)
-        else:
-            value = _price_feature(ring, op, n, m, at, unit)
-        out[index] = value if count >= warm_up else math.nan
-    return s if count >= WARM_UP_SIGMA else math.nan
-
-
-@njit(cache=True)
-def run(
-    table: Integers, ring: Floats, memory: Floats, seconds: Floats,
-    o: Floats, h: Floats, low: Floats, c: Floats, v: Floats, out: Floats, sigma: Floats,
+@njit(cache=True, error_model="numpy")
+def _update(
+    windows: Integers, averages: Integers, alphas: Floats, extremes: Integers,
+    ring: Floats, sums: Floats, levels: Floats, cells: Floats, at: int, count: int,
 ) -> None:  # fmt: skip
-    """`step` over many bars of one symbol: `out` (rows, k) and `sigma` (rows,) are filled."""
-    for row in range(len(c)):
-        sigma[row] = step(table, ring, memory, seconds[row], o[row], h[row], low[row], c[row], v[row], out[row])
+    """Move windows, averages and extremes on by the bar at `at`."""
+    for w in range(len(windows)):
+        _roll(ring, windows[w, 0], at, windows[w, 1], sums, w, count % RENEW_EVERY == 0)
+    for index in range(len(averages)):
+        column, first, second = averages[index, 0], averages[index, 1], averages[index, 2]
+        value = levels[first] - levels[second] if column == SIGNAL else ring[at, column]
+        levels[index] = value if count == 0 else levels[index] + alphas[index] * (value - levels[index])
+    for e in range(len(extremes)):
+        _highest(ring, Column.HIGH, 1.0, at, count, extremes[e], cells, 2 * e)
+        _highest(ring, Column.LOW, -1.0, at, count, extremes[e], cells, 2 * e + 1)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def run(
+    windows: Integers, averages: Integers, alphas: Floats, extremes: Integers, outputs: Integers,
+    state: Floats, bars: Floats, out: Floats, sigma: Floats,
+) -> None:  # fmt: skip
+    """Take bars (rows, 6) of one symbol into `state` and fill `out` (rows, k) and `sigma` (rows,); NaN in warm-up."""
+    ring_end = 1 + COLUMNS * RING
+    sums_end = ring_end + MOMENTS * len(windows)
+    levels_end = sums_end + len(averages)
+    ring = state[1:ring_end].reshape(RING, COLUMNS)
+    sums = state[ring_end:sums_end].reshape(len(windows), MOMENTS)
+    levels = state[sums_end:levels_end]
+    cells = state[levels_end:].reshape(2 * len(extremes), 2)
+    least_warm_up = outputs[:, 5].min()
+    for row in range(len(bars)):
+        count = int(state[0])
+        at = count & MASK
+        _take(ring, at, count, bars, row)
+        _update(windows, averages, alphas, extremes, ring, sums, levels, cells, at, count)
+        state[0] = count + 1
+        close = bars[row, CLOSE]
+        s = max(math.sqrt(levels[0]), LEAST_UNIT)
+        sigma[row] = math.sqrt(levels[0]) if count + 1 >= least_warm_up else math.nan
+        for index in range(len(outputs)):
+            op, first, second = outputs[index, 0], outputs[index, 1], outputs[index, 2]
+            n, m, warm_up = outputs[index, 3], outputs[index, 4], outputs[index, 5]
+            if count + 1 < warm_up:
+                value = math.nan
+            elif op == Op.RETURN:
+                past = ring[(at - n) & MASK, Column.LOG_CLOSE]
+                value = (ring[at, Column.LOG_CLOSE] - past) / (s * math.sqrt(n))
+            elif op <= LAST_OF_AVERAGES:
+                value = _of_averages(op, first, second, averages, levels, close, s)
+            elif op <= LAST_OF_PRICES:
+                value = _of_prices(op, sums, first, n, second, m, close, s)
+            elif op <= LAST_OF_VOLUMES:
+                value = _of_volumes(op, sums, first, n, second, m, close, bars[row, VOLUME], s)
+            elif op == Op.RANGE_POSITION:
+                height = cells[2 * first, 0] + cells[2 * first + 1, 0]
+                value = 0.5 if height < TINY * close else (close + cells[2 * first + 1, 0]) / height
+            else:
+                value = _of_bar(op, bars, row, s)
+            out[row, index] = value

@@ -1,89 +1,42 @@
-"""Features of one symbol, over history or bar by bar, from the same state.
+"""Features and conditions of one symbol, over history or bar by bar, from the same state.
 
-history = SymbolFeatures.of(bars)            # a frame sorted by open time -> matrix, sigma, conditions
-live = SymbolStream(venue); live.push(bar)   # a bar -> one row of the same
+    history = compute(bars)                          # a bar frame of one symbol -> matrix, sigma, conditions
+    stream = SymbolStream(Venue("binance"), 3600)   # the same, live
+    row = stream.extend(history_bars); row = stream.push(bar)
+
+Batch is the live loop run over many bars, so both agree to the last bit wherever they started at the same bar.
 """
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from trading_platform.features import conditions as market
-from trading_platform.features.definition import FEATURES
-from trading_platform.features.kernel import Floats, empty_state, program, run, step
+from trading_platform.features.definition import FEATURES, Feature
+from trading_platform.features.kernel import Floats, run
+from trading_platform.features.program import Program, compile_features
+from trading_platform.features.sessions import SessionNames
 from trading_platform.identifiers import Venue
 from trading_platform.market_data.bar import Bar
-from trading_platform.markets.calendars import Calendar, calendar
 
 CONDITIONS = ("volatility", "trend", "liquidity", "session")
-NAMES = {"volatility": market.VOLATILITY, "trend": market.TREND, "liquidity": market.LIQUIDITY}
+PRICES = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One bar's features (k,), its deviation of one-bar log returns (NaN in warm-up) and its conditions."""
+    """One bar's features (k,), the deviation of its one-bar log returns (NaN in warm-up) and its conditions."""
 
     features: Floats
     sigma: float
     conditions: dict[str, str]
 
-
-@dataclass
-class SymbolStream:
-    """The state of one symbol. `push` takes bars in order of time, each once."""
-
-    venue: Venue
-    table: NDArray[np.int64] = field(default_factory=program)
-
-    def __post_init__(self) -> None:
-        self.ring, self.memory = empty_state(len(self.table))
-        self.history, self.averages = market.empty_conditions()
-        self.calendar: Calendar = calendar(self.venue)
-        self._codes = np.zeros(3)
-
-    def push(self, bar: Bar) -> Row:
-        """Take one bar and return its row."""
-        out = np.empty(len(self.table))
-        sigma = step(
-            self.table, self.ring, self.memory, bar.open_time.timestamp(),
-            bar.open, bar.high, bar.low, bar.close, bar.volume, out,
-        )  # fmt: skip
-        market.step_conditions(self.history, self.averages, bar.close, bar.volume, sigma, self._codes)
-        named = {name: NAMES[name][int(code)] for name, code in zip(CONDITIONS, self._codes, strict=False)}
-        return Row(out, sigma, named | {"session": market.live_session(bar.open_time, self.calendar)})
-
-    def extend(self, bars: pl.DataFrame) -> "History":
-        """Take many bars (one symbol, sorted by open time) and return all their rows."""
-        rows = len(bars)
-        out, sigma, codes = np.empty((rows, len(self.table))), np.empty(rows), np.empty((rows, 3))
-        columns = [
-            np.ascontiguousarray(bars[name].to_numpy(), np.float64)
-            for name in ("open", "high", "low", "close", "volume")
-        ]
-        seconds = bars["open_time"].dt.timestamp("us").to_numpy() / 1e6
-        run(self.table, self.ring, self.memory, seconds, *columns, out, sigma)
-        market.run_conditions(self.history, self.averages, columns[3], columns[4], sigma, codes)
-        named = {
-            name: np.array(NAMES[name])[codes[:, column].astype(int)] for column, name in enumerate(CONDITIONS[:3])
-        }
-        return History(out, sigma, {**named, "session": self._sessions(bars)})
-
-    def _sessions(self, bars: pl.DataFrame) -> NDArray[np.str_]:
-        never_closes = self.calendar.never_closes
-        times: list[datetime] = bars["open_time"].to_list()
-        if never_closes:
-            return np.array([market.session_of(time, None, None, True) for time in times], dtype=np.str_)
-        located = self.calendar.locate(bars["open_time"], int(bars["interval_seconds"][0]))
-        return np.array(
-            [
-                market.session_of(time, opens_at, closes_at, False)
-                for time, opens_at, closes_at in zip(times, located["opens_at"], located["closes_at"], strict=True)
-            ],
-            dtype=np.str_,
-        )
+    def barrier_volatility(self, horizon_bars: int) -> float:
+        """Volatility over a horizon as a fraction of price: the unit of a strategy's barriers. NaN in warm-up."""
+        return float(self.sigma * np.sqrt(float(horizon_bars)))
 
 
 @dataclass(frozen=True)
@@ -94,7 +47,81 @@ class History:
     sigma: Floats
     conditions: dict[str, NDArray[np.str_]]
 
+    def barrier_volatility(self, horizon_bars: int) -> Floats:
+        """`Row.barrier_volatility` of every row (n,): the same numbers."""
+        return self.sigma * np.sqrt(float(horizon_bars))
 
-def compute(bars: pl.DataFrame) -> History:
+
+class SymbolStream:
+    """The state of one symbol. Takes bars in order of their opening times, each once; ValueError on one that is not."""
+
+    def __init__(self, venue: Venue, interval_seconds: int, features: tuple[Feature, ...] = FEATURES) -> None:
+        self._program: Program = compile_features(features)
+        self._state = self._program.empty_state()
+        self._market = market.empty_state()
+        self._sessions = SessionNames(venue, interval_seconds)
+        self.last_open_time: datetime | None = None
+
+    def push(self, bar: Bar) -> Row:
+        """Take one bar and return its row."""
+        values = (bar.open_time.timestamp(), bar.open, bar.high, bar.low, bar.close, bar.volume)
+        matrix, sigma, codes = self._take(np.array([values]))
+        self.last_open_time = bar.open_time
+        conditions = {name: names[int(codes[0, column])] for column, (name, names) in enumerate(market.NAMES.items())}
+        conditions["session"] = self._sessions.one(bar.open_time)
+        return Row(matrix[0], float(sigma[0]), conditions)
+
+    def extend(self, bars: pl.DataFrame) -> History:
+        """Take many bars (a bar frame of this symbol, sorted by open time) and return all their rows."""
+        seconds = bars["open_time"].dt.timestamp("us").to_numpy() / 1e6
+        values = np.column_stack([seconds, *(bars[name].cast(pl.Float64).to_numpy() for name in PRICES)])
+        matrix, sigma, codes = self._take(values)
+        conditions = {
+            name: np.array(names)[codes[:, column].astype(np.int64)]
+            for column, (name, names) in enumerate(market.NAMES.items())
+        }
+        conditions["session"] = self._sessions.many(bars["open_time"])
+        if len(bars):
+            self.last_open_time = bars["open_time"][-1]
+        return History(matrix, sigma, conditions)
+
+    def snapshot(self) -> Floats:
+        """Everything remembered, as one vector that `restore` takes back."""
+        last = -1.0 if self.last_open_time is None else self.last_open_time.timestamp()
+        return np.concatenate([[last], self._state, self._market])
+
+    def restore(self, snapshot: Floats) -> None:
+        """Go back to a snapshot of a stream with the same features."""
+        expected = 1 + len(self._state) + len(self._market)
+        if snapshot.shape != (expected,):
+            raise ValueError(f"a snapshot of {snapshot.shape} numbers is not of these features: expected {expected}")
+        self.last_open_time = datetime.fromtimestamp(snapshot[0], UTC) if snapshot[0] >= 0 else None
+        self._state = snapshot[1 : 1 + len(self._state)].copy()
+        self._market = snapshot[1 + len(self._state) :].copy()
+
+    def _take(self, bars: Floats) -> tuple[Floats, Floats, Floats]:
+        """(features, sigma, condition codes) of bars (rows, 6), taken into the state."""
+        self._refuse_disorder(bars[:, 0])
+        p = self._program
+        matrix, sigma = np.empty((len(bars), len(p.outputs))), np.empty(len(bars))
+        run(p.windows, p.averages, p.alphas, p.extremes, p.outputs, self._state, bars, matrix, sigma)
+        codes = np.empty((len(bars), len(market.NAMES)))
+        market.run(self._market, bars, sigma, codes)
+        return matrix, sigma, codes
+
+    def _refuse_disorder(self, seconds: Floats) -> None:
+        last = -np.inf if self.last_open_time is None else self.last_open_time.timestamp()
+        if len(seconds) and (seconds[0] <= last or (len(seconds) > 1 and np.any(np.diff(seconds) <= 0))):
+            raise ValueError(
+                "bars must come in order of their opening times, each once, and later than the last one taken "
+                f"({self.last_open_time}); sort them and drop repetitions"
+            )
+
+
+def compute(bars: pl.DataFrame, features: tuple[Feature, ...] = FEATURES) -> History:
     """Features of one symbol's bars from the first of them on. `bars` is a bar frame sorted by open time."""
-    return SymbolStream(Venue(bars["venue"][0]), program(FEATURES)).extend(bars)
+    if bars.is_empty():
+        raise ValueError("there are no bars to compute features of")
+    if bars["symbol"].n_unique() > 1:
+        raise ValueError(f"features are of one symbol, found {sorted(bars['symbol'].unique())}: partition the frame")
+    return SymbolStream(Venue(bars["venue"][0]), int(bars["interval_seconds"][0]), features).extend(bars)

@@ -27,6 +27,9 @@ MARKET_TIME = Gauge("tp_market_time_seconds", "Market time reached, as seconds s
 SCORING_SECONDS = Histogram(
     "tp_scoring_seconds", "Closed bar to calibrated signal, one symbol and version.", ["dataset"], buckets=_MICROSECONDS
 )
+SCORER_STEP_SECONDS = Histogram(
+    "tp_scorer_step_seconds", "Closed bars of one market time to committed signals.", ["dataset"], buckets=_MILLISECONDS
+)
 SIGNALS = Counter("tp_signals_total", "Signals written.", ["dataset", "role", "state"])
 
 ORDERS = Counter(

@@ -6,6 +6,7 @@ break behind transaction pooling.
 """
 
 import os
+import secrets
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,8 +27,8 @@ class LeaseLostError(RuntimeError):
 
 
 def process_name() -> str:
-    """`host:pid`, to say who holds a lease."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """`host:pid:random`: says who holds a lease, and differs from any other process, also across containers."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 @dataclass

@@ -1,4 +1,5 @@
 """Strategies: versioned definitions, and the scorer that turns closed bars into signals.
 
-Read `definition.py` for what a strategy is, `barrier_long.py` for the one that ships, `scorer.py` for the service.
+Read `definition.py` first (what a strategy is), then `barrier_long.py` (the one that ships), `signals.py` (what a
+version says of a bar) and `scorer.py` (the service that writes it down).
 """

@@ -1,7 +1,7 @@
 """The strategy that ships: go long where the calibrated chance of a net profit is high enough, leave at a barrier.
 
-Symmetric barriers one deviation of the 12-bar horizon away: a coin would be right about half the time before costs, so
-that whatever precision the model shows above that is its own. Costs are Binance spot's 0.1 % a side.
+Barriers are symmetric, one deviation of the 12-bar horizon away: before costs a coin would be right about half the
+time, so whatever precision the model shows above its base rate is its own. Costs are Binance spot's 0.1 % a side.
 """
 
 from decimal import Decimal

@@ -1,61 +1,91 @@
 """The command `scorer`: the service behind the signals."""
 
 import asyncio
-import contextlib
 import signal
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from sqlalchemy.exc import NoResultFound
 
-from trading_platform.identifiers import DatasetId
+from trading_platform.identifiers import DatasetId, Symbol
 from trading_platform.market_data.feed import BarFeed, LakeFeed, VenueFeed
 from trading_platform.market_data.lake import Lake
 from trading_platform.observability import logs, metrics, traces
-from trading_platform.settings import settings
+from trading_platform.settings import Settings, settings
+from trading_platform.storage.control import Dataset
 from trading_platform.storage.databases import Databases
-from trading_platform.strategies.definition import strategy
-from trading_platform.strategies.scorer import Scorer, Stopped, tradable_symbols
+from trading_platform.storage.lease import LeaseLostError
+from trading_platform.strategies.scorer import Scorer
+from trading_platform.strategies.serving import LIVE, ServingRefusedError
 
 VENUES_WITH_A_STREAM = frozenset({"binance"})
 
 
-def scorer(
-    dataset: Annotated[str, typer.Option(help="The dataset to score, as `trading-platform lake show` lists it.")],
-    strategy_id: Annotated[str, typer.Option("--strategy", help="The strategy whose models score.")] = "barrier_long",
-) -> None:
-    """Score every closed bar of a dataset with the champion and the challenger and write the signals.
+class NoExchangeError(RuntimeError):
+    """A replay needs the sandbox exchange, and nothing says where it is."""
 
-    Runs until SIGTERM or Ctrl-C. A second one on the same dataset stands by until the first one's lease ends.
+
+def scorer(
+    dataset: Annotated[str, typer.Option(help="The dataset to score, as `trading-platform ingest` printed it.")],
+    from_lake: Annotated[
+        bool,
+        typer.Option("--from-lake", help="Read the replay straight from the lake, at full speed, without an exchange."),
+    ] = False,
+) -> None:
+    """Score every closed bar of a dataset with the versions that serve it, and write the signals.
+
+    Waits for a champion to be deployed, catches up, then follows the market: the sandbox's for replayed and synthetic
+    datasets, Binance's for live ones, the lake for a dataset that no venue trades, such as an index. Deployments are
+    picked up within a second. Runs until SIGTERM or Ctrl-C. A second one on the same dataset stands by until the first
+    one's lease ends.
+
+    Example:
+
+        trading-platform scorer --dataset binance_1h
     """
     current = settings()
-    logs.configure("scorer", current)
-    traces.configure_tracing("scorer", current)
-    metrics.serve("scorer", current)
-    databases = Databases(current)
-    with databases.control() as session:
-        definition = strategy(strategy_id, session)
-    service = Scorer(databases, Lake(current.lake_dir), DatasetId(dataset), definition)
-    asyncio.run(_serve(service))
+    service = f"scorer:{dataset}"
+    logs.configure(service, current)
+    traces.configure_tracing(service, current)
+    metrics.serve(service, current)
+    databases = Databases(current, pool_size=3)
+    try:
+        asyncio.run(_serve(databases, DatasetId(dataset), from_lake))
+    except NoResultFound:
+        _fail(f"no dataset {dataset!r}: `trading-platform ingest` prints the ids of what it reads")
+    except (LeaseLostError, ServingRefusedError, NoExchangeError) as error:
+        _fail(str(error))
+    finally:
+        databases.close()
 
 
-async def _serve(service: Scorer) -> None:
-    loop = asyncio.get_running_loop()
+async def _serve(databases: Databases, dataset_id: DatasetId, from_lake: bool) -> None:
+    lake = Lake(databases.settings.lake_dir)
+    service = Scorer(databases, lake, dataset_id)
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, service.stop.set)
-    with contextlib.suppress(Stopped):
-        await service.run(_feed(service))
+        asyncio.get_running_loop().add_signal_handler(signum, service.stop.set)
+    await service.run(feed_for(service.dataset, lake, databases.settings, from_lake=from_lake))
 
 
-def _feed(service: Scorer) -> BarFeed:
-    """The venue's stream where there is one (the sandbox's, except for live data); else straight from the lake."""
-    dataset = service.dataset
-    if dataset.venue not in VENUES_WITH_A_STREAM:
-        return LakeFeed(service.lake, service.dataset_id, start=dataset.replay_from)
-    live = dataset.kind == "venue"
+def feed_for(dataset: Dataset, lake: Lake, settings: Settings, *, from_lake: bool = False) -> BarFeed:
+    """Where a dataset's bars come from. Raises `NoExchangeError` where a replay has no exchange to follow."""
+    if from_lake or dataset.venue not in VENUES_WITH_A_STREAM:
+        return LakeFeed(lake, dataset.dataset_id, start=dataset.replay_from)
+    if dataset.kind != LIVE and settings.sandbox_url is None:
+        raise NoExchangeError(
+            f"dataset {dataset.dataset_id} is replayed by the sandbox exchange, but TP_SANDBOX_URL is not set and no "
+            "running stack left it. Start the platform (`trading-platform up`), or pass --from-lake"
+        )
     return VenueFeed(
-        dataset_id=service.dataset_id,
-        symbols=tradable_symbols(dataset),
+        dataset_id=DatasetId(dataset.dataset_id),
+        symbols=[Symbol(name) for name in sorted(dataset.symbols)],
         interval_seconds=dataset.interval_seconds,
-        base_url=None if live else service.databases.settings.sandbox_url,
+        base_url=dataset.details.get("base_url") if dataset.kind == LIVE else settings.sandbox_url,
         start=dataset.replay_from,
     )
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True).print(f"[red]scorer:[/red] {message}", highlight=False)
+    raise typer.Exit(1)

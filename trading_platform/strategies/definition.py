@@ -10,9 +10,8 @@ from decimal import Decimal
 from importlib.metadata import entry_points
 from typing import Any
 
-import numpy as np
 import polars as pl
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from trading_platform.features.definition import NAMES, feature_hash
@@ -31,11 +30,13 @@ class StrategyError(ValueError):
 
 @dataclass(frozen=True)
 class StrategyDefinition:
-    """A long-or-flat strategy on one set of features.
+    """A long-or-flat strategy on the platform's feature set.
 
-    `target_coverage`: share of bars to act on where nothing is certified, which sets the strategy's own threshold;
-    `valid_bars`: intervals after which a version's signals expire; `capital_fraction`: default share of equity in one
-    position.
+    `barriers` are in units of the bar's volatility over the horizon (`Row.barrier_volatility`), the same number in
+    labels, signals and exits. The threshold on confidence is the certified one where a version is certified;
+    elsewhere it is chosen in validation so that `target_coverage` of the bars are traded, and signals are marked
+    uncertified. `valid_bars`: intervals after which a version's signals expire; `capital_fraction`: default share of
+    equity in one position.
     """
 
     strategy_id: StrategyId
@@ -45,26 +46,29 @@ class StrategyDefinition:
     valid_bars: int
     capital_fraction: Decimal
 
-    def barrier_volatility(self, sigma: float) -> float:
-        """Volatility over the horizon, as a fraction of price, from the one-bar deviation of log returns."""
-        return sigma * float(np.sqrt(self.barriers.horizon_bars))
 
-    def training_plan(self) -> TrainingPlan:
-        """What learning needs to know of the strategy."""
-        return TrainingPlan(
-            strategy_id=self.strategy_id,
-            barriers=self.barriers,
-            features=NAMES,
-            feature_hash=feature_hash(),
-            compute=self._features,
-            target_coverage=self.target_coverage,
-            valid_bars=self.valid_bars,
-        )
+def training_plan(strategy: StrategyDefinition) -> TrainingPlan:
+    """What learning needs to know of a strategy: barriers, features, how often it trades, how long a model is good."""
 
-    def _features(self, bars: pl.DataFrame) -> SymbolFeatures:
+    def compute_symbol(bars: pl.DataFrame) -> SymbolFeatures:
         history = compute(bars)
-        volatility = history.sigma * np.sqrt(self.barriers.horizon_bars)
+        volatility = history.barrier_volatility(strategy.barriers.horizon_bars)
         return SymbolFeatures(history.matrix, volatility, history.conditions)
+
+    return TrainingPlan(
+        strategy_id=strategy.strategy_id,
+        barriers=strategy.barriers,
+        features=NAMES,
+        feature_hash=feature_hash(),
+        compute=compute_symbol,
+        target_coverage=strategy.target_coverage,
+        valid_bars=strategy.valid_bars,
+    )
+
+
+def installed() -> list[str]:
+    """Ids of the strategies that are installed, in order."""
+    return sorted(entry.name for entry in entry_points(group=ENTRY_POINTS))
 
 
 def strategy(strategy_id: str, session: Session | None = None) -> StrategyDefinition:
@@ -109,8 +113,14 @@ def configured(definition: StrategyDefinition, config: Mapping[str, Any]) -> Str
 
 
 def configure(session: Session, strategy_id: str, config: Mapping[str, Any], changed_by: str) -> int:
-    """Write a new revision of a strategy's configuration; returns its number. Raises `StrategyError` on a bad one."""
+    """Write a new revision of a strategy's configuration; returns its number.
+
+    `config` replaces the one before as a whole; what it leaves out is as in code. It decides the next training and the
+    stakes of new positions; a version that serves keeps the barriers it was trained with. Raises `StrategyError` on a
+    configuration that is not understood.
+    """
     configured(strategy(strategy_id), config)
+    session.execute(text("select pg_advisory_xact_lock(hashtext(:name))"), {"name": f"strategy_configs:{strategy_id}"})
     newest = session.scalar(select(func.max(StrategyConfig.revision)).where(StrategyConfig.strategy_id == strategy_id))
     revision = (newest or 0) + 1
     session.add(StrategyConfig(strategy_id=strategy_id, revision=revision, config=dict(config), changed_by=changed_by))

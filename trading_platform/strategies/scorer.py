@@ -1,173 +1,229 @@
-"""The scorer: every closed bar, through the champion and the challenger, into signals.
+"""The scorer: every closed bar, through every serving version, into signals.
 
 One process a dataset, under a lease. A step is all bars that became available at one market time; its signals, the
-platform's market clock (`market_progress`) and the wake-up of the engines are one transaction. A killed scorer comes
-back to the step after the last committed one, and a signal's id is the content of (version, symbol, bar): nothing is
-scored twice. Models of replayed or synthetic lineage never reach a live market, because versions, deployments and
-signals belong to one dataset.
+platform's market clock (`market_progress`) and the wake-up of the engines are one transaction that also checks the
+lease. So a killed scorer comes back to the step after the last committed one, a second one stands by, and one that
+slept through its lease writes nothing.
+
+Where scoring begins: at `replay_from` on replayed and synthetic datasets, everything before it is history; on a live
+market after the newest bar that the champion learnt from.
 """
 
 import asyncio
 import contextlib
-import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
+import polars as pl
 import structlog
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, insert, text
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from trading_platform.features.definition import feature_hash
-from trading_platform.features.stream import Row, SymbolStream
-from trading_platform.identifiers import DatasetId, Symbol, Venue, VersionId, content_id
-from trading_platform.learning.registry import serving
-from trading_platform.learning.servable import Servable, load
+from trading_platform.features.stream import SymbolStream
+from trading_platform.identifiers import DatasetId, Symbol, Venue
+from trading_platform.learning.registry import CHAMPION
 from trading_platform.market_data.bar import Bar
 from trading_platform.market_data.feed import BarFeed, Step
 from trading_platform.market_data.lake import Lake
 from trading_platform.observability import metrics
+from trading_platform.observability.alerts import raise_alert, resolve_alert
 from trading_platform.observability.heartbeat import BEAT_EVERY_SECONDS, beat
-from trading_platform.observability.traces import tracer
+from trading_platform.observability.traces import current_trace_id, tracer
 from trading_platform.storage.control import Dataset, MarketProgress, Signal
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.lease import RENEW_EVERY_SECONDS, Lease, LeaseLostError, process_name
-from trading_platform.strategies.definition import StrategyDefinition
+from trading_platform.storage.lease import RENEW_EVERY_SECONDS, Lease, process_name
+from trading_platform.strategies.serving import LIVE, Deployed, ServingRefusedError, deployed, deployment_ids
+from trading_platform.strategies.signals import signal
 
 log = structlog.get_logger(__name__)
 
 LOOK_FOR_MODELS_SECONDS = 1.0
-PLACES = Decimal("1e-12")
+POLL_SECONDS = 0.5
+DATABASE_PATIENCE_SECONDS = 30.0
+LONGEST_REFILL_BARS = 1_000
+"""A symbol silent for longer than this does not make a live feed begin at its last bar."""
 
 
-class Stopped(Exception):
-    """The scorer was asked to end."""
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """A version in service."""
-
-    role: str
-    version_id: VersionId
-    servable: Servable
-
-
-@dataclass
 class Scorer:
-    """Scores one dataset with one strategy. `run` is its life."""
+    """Scores one dataset. `run` is its life; `stop` ends it."""
 
-    databases: Databases
-    lake: Lake
-    dataset_id: DatasetId
-    strategy: StrategyDefinition
-    streams: dict[str, SymbolStream] = field(default_factory=dict)
-    deployed: list[Deployed] = field(default_factory=list)
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.lease = Lease(self.databases, f"scorer:{self.dataset_id}", process_name())
-        with self.databases.control() as session:
-            self.dataset = session.get_one(Dataset, self.dataset_id)
+    def __init__(self, databases: Databases, lake: Lake, dataset_id: DatasetId, holder: str | None = None) -> None:
+        self.databases, self.lake, self.dataset_id = databases, lake, dataset_id
+        self.service = f"scorer:{dataset_id}"
+        self.lease = Lease(databases, self.service, holder or process_name())
+        with databases.control() as session:
+            self.dataset = session.get_one(Dataset, dataset_id)
+        self.stop = asyncio.Event()
+        self.deployed: list[Deployed] = []
+        self.streams: dict[Symbol, SymbolStream] = {}
+        self._state = "standby"
         self._looked_at = 0.0
         self._steps = 0
+        self._scored_through: datetime | None = None
+
+    # --- life --------------------------------------------------------------------------------------------------------
 
     async def run(self, feed: BarFeed) -> None:
-        """Wait for the lease and a champion, catch up, then score steps until the feed ends or `stop` is set."""
-        await self._until(self.lease.acquire, "standby")
-        keeping = asyncio.create_task(self._keep_lease())
-        try:
-            await self._until(self._load_models, "waiting")
-            after = self.warm_up()
-            await self._follow(feed, after, keeping)
-        finally:
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError, LeaseLostError):
-                await keeping
-            self.lease.release()
+        """Wait for the lease and a champion, catch up, then score steps until `stop` is set.
 
-    async def _follow(self, feed: BarFeed, after: datetime | None, keeping: "asyncio.Task[None]") -> None:
-        """The loop over steps; ends early when asked to, and with an error when the lease is lost."""
-        steps = aiter(feed.steps(after))
+        When the feed ends, the scorer stays and says so. Raises `LeaseLostError` when another one took over,
+        `ServingRefusedError` when a version is deployed that must not serve.
+        """
+        if not await self._until(self.lease.acquire, "standby"):
+            return
+        scoring = asyncio.create_task(self._score(feed))
+        keeping = asyncio.create_task(self._keep_lease())
+        stopping = asyncio.create_task(self.stop.wait())
+        try:
+            done, _ = await asyncio.wait({scoring, keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (scoring, keeping, stopping):
+                task.cancel()
+            await asyncio.gather(scoring, keeping, stopping, return_exceptions=True)
+            await asyncio.to_thread(self.lease.release)
+
+    async def _score(self, feed: BarFeed) -> None:
+        if not await self._until(self._models_ready, "waiting"):
+            return
+        start = await asyncio.to_thread(self.warm_up)
+        await self._enter("running")
+        steps = feed.steps(start)
+        try:
+            async for step in steps:
+                await asyncio.to_thread(self.take, step)
+        finally:
+            if isinstance(steps, AsyncGenerator):
+                await steps.aclose()
+        log.info("feed_ended", dataset_id=self.dataset_id, steps=self._steps)
+        await self._enter("ended")
+        await self.stop.wait()
+
+    async def _keep_lease(self) -> None:
+        """Renew the lease and say that the scorer lives. Raises `LeaseLostError` when another one took over."""
+        while True:
+            await asyncio.to_thread(_patiently, self.lease.renew)
+            await asyncio.to_thread(_patiently, self._beat)
+            await asyncio.sleep(RENEW_EVERY_SECONDS)
+
+    async def _until(self, ready: Callable[[], bool], state: str) -> bool:
+        """Poll until `ready()`; False when asked to stop before."""
+        await self._enter(state)
+        beaten = time.monotonic()
         while not self.stop.is_set():
-            upcoming = asyncio.ensure_future(anext(steps))
-            stopping = asyncio.ensure_future(self.stop.wait())
-            done, _ = await asyncio.wait({upcoming, stopping, keeping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if keeping in done:
-                keeping.result()
-            if upcoming not in done:
-                upcoming.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await upcoming
-                break
-            try:
-                self.take(upcoming.result())
-            except StopAsyncIteration:
-                log.info("feed_ended", dataset_id=self.dataset_id, steps=self._steps)
-                await self._idle()
-                break
-        close = getattr(steps, "aclose", None)
-        if close is not None:
-            await close()
+            if await asyncio.to_thread(ready):
+                return True
+            if time.monotonic() - beaten > BEAT_EVERY_SECONDS:
+                await asyncio.to_thread(self._beat)
+                beaten = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stop.wait(), POLL_SECONDS)
+        return False
+
+    async def _enter(self, state: str) -> None:
+        self._state = state
+        await asyncio.to_thread(self._beat)
+
+    def _beat(self) -> None:
+        detail = {
+            "dataset": self.dataset_id,
+            "versions": {each.role: each.version_id for each in self.deployed},
+            "steps": self._steps,
+            "scored_through": self._scored_through.isoformat() if self._scored_through else None,
+        }
+        with self.databases.control() as session:
+            beat(session, self.service, self._state, detail)
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    def load_models(self) -> bool:
+        """Load what serves now, if that has changed. False while no champion does. Raises `ServingRefusedError`."""
+        self._looked_at = time.monotonic()
+        with self.databases.control() as session:
+            if deployment_ids(session, self.dataset_id) == [each.deployment_id for each in self.deployed]:
+                return bool(self.deployed)
+            self.deployed = deployed(session, self.databases.settings, self.dataset)
+        for each in self.deployed:
+            log.info("serving", dataset_id=self.dataset_id, role=each.role, version_id=each.version_id)
+        return bool(self.deployed)
+
+    def _models_ready(self) -> bool:
+        """`load_models` while waiting: a refusal is told to people, and waited out."""
+        title = "A deployed model must not serve"
+        try:
+            ready = self.load_models()
+        except ServingRefusedError as error:
+            self._state = "refused"
+            log.error("serving_refused", dataset_id=self.dataset_id, reason=str(error))
+            with self.databases.control() as session:
+                raise_alert(session, severity="critical", source=self.service, title=title, detail=str(error))
+            return False
+        if ready:
+            with self.databases.control() as session:
+                resolve_alert(session, source=self.service, title=title)
+        return ready
+
+    # --- scoring -----------------------------------------------------------------------------------------------------
 
     def warm_up(self) -> datetime | None:
-        """Bring the features' state up to what has been scored. Returns the `available_at` the feed starts after.
-
-        Nothing before the replay tail is ever scored; with live data nothing before now is.
-        """
+        """Bring the features' state up to where scoring begins. Returns the market time that the feed starts after."""
         with self.databases.control() as session:
             progress = session.get(MarketProgress, self.dataset_id)
-        scored = progress.scored_through if progress else None
-        if scored is not None:
-            bars = self.lake.bars(self.dataset_id, as_of=scored)
+        if progress is not None:
+            self._scored_through = progress.scored_through
+            bars = self.lake.bars(self.dataset_id, as_of=progress.scored_through)
+        elif self.dataset.kind == LIVE:
+            self._scored_through = self._learnt_through()
+            bars = self.lake.bars(self.dataset_id, as_of=self._scored_through)
         else:
             bars = self.lake.bars(self.dataset_id, end=self.dataset.replay_from)
-        self.streams = {symbol: SymbolStream(Venue(self.dataset.venue)) for symbol in sorted(self.dataset.symbols)}
-        newest: datetime | None = None
+        self.streams = {}
         for (symbol,), rows in bars.partition_by("symbol", as_dict=True, maintain_order=True).items():
-            self.streams[symbol].extend(rows)
-            last: datetime = rows["available_at"][-1]
-            newest = last if newest is None else max(newest, last)
-        self._scored_through = scored or newest
-        log.info("warm", dataset_id=self.dataset_id, bars=len(bars), scored_through=str(scored))
-        return newest
+            self._stream(Symbol(str(symbol))).extend(rows)
+        if self._scored_through is None and len(bars):
+            self._scored_through = _moment(bars["available_at"].max())
+        log.info("warm", dataset_id=self.dataset_id, bars=len(bars), scored_through=str(self._scored_through))
+        return self._feed_after(bars)
 
     def take(self, step: Step) -> int:
-        """Push a step's bars through the features and, unless they were scored before, write their signals."""
-        started = time.perf_counter()
-        rows = [(bar, self.streams[bar.symbol].push(bar)) for bar in step.bars if bar.symbol in self.streams]
+        """Push a step's bars through the features and, unless it was scored before, write its signals: how many."""
+        began = time.perf_counter()
+        if time.monotonic() - self._looked_at > LOOK_FOR_MODELS_SECONDS:
+            _patiently(self.load_models)
+        rows = [(bar, self._stream(bar.symbol).push(bar)) for bar in step.bars if self._is_new(bar)]
         if self._scored_through is not None and step.available_at <= self._scored_through:
             return 0
-        if time.monotonic() - self._looked_at > LOOK_FOR_MODELS_SECONDS:
-            self._load_models()
         with tracer(__name__).start_as_current_span("score_step") as span:
-            trace_id = format(span.get_span_context().trace_id, "032x")
-            signals = [self._signal(deployed, bar, row, trace_id) for bar, row in rows for deployed in self.deployed]
+            signals = [signal(each, bar, row, current_trace_id()) for bar, row in rows for each in self.deployed]
             scored = time.perf_counter()
-            self._commit(step.available_at, signals)
+            _patiently(lambda: self._commit(step.available_at, signals))
+            span.set_attributes({"dataset": self.dataset_id, "bars": len(rows), "signals": len(signals)})
         self._scored_through = step.available_at
         self._steps += 1
-        for signal in signals:
-            metrics.SIGNALS.labels(self.dataset_id, signal["role"], signal["state"]).inc()
-        metrics.SCORING_SECONDS.labels(self.dataset_id).observe((scored - started) / max(len(signals), 1))
-        metrics.MARKET_TIME.labels(self.dataset_id).set(step.available_at.timestamp())
+        self._measure(step, signals, scored - began, time.perf_counter() - began)
         return len(signals)
 
     def _commit(self, available_at: datetime, signals: list[dict[str, Any]]) -> None:
-        """One transaction: signals in a gap-free sequence, the market clock, the wake-up."""
+        """One transaction: signals in a gap-free sequence, the market clock, the wake-up.
+
+        Safe to repeat: a step that was committed although its commit was not heard of is left alone.
+        """
         with self.databases.control() as session:
             self.lease.check(session)
-            last = session.scalar(select(MarketProgress.last_seq).where(MarketProgress.dataset_id == self.dataset_id))
-            for seq, signal in enumerate(signals, start=(last or 0) + 1):
-                signal["seq"] = seq
+            progress = session.get(MarketProgress, self.dataset_id)
+            last = progress.last_seq if progress else 0
+            if progress is not None and progress.scored_through >= available_at:
+                return
+            for seq, columns in enumerate(signals, start=last + 1):
+                columns["seq"] = seq
             if signals:
                 session.execute(insert(Signal), signals)
-            self._advance(session, available_at, (last or 0) + len(signals))
+            self._advance(session, available_at, last + len(signals))
             session.execute(text("select pg_notify('signals', :dataset)"), {"dataset": self.dataset_id})
 
     def _advance(self, session: Session, available_at: datetime, seq: int) -> None:
@@ -179,112 +235,63 @@ class Scorer:
             )
         )
 
-    def _signal(self, deployed: Deployed, bar: Bar, row: Row, trace_id: str) -> dict[str, Any]:
-        """What one version says of one bar."""
-        servable, barriers = deployed.servable, self.strategy.barriers
-        volatility = self.strategy.barrier_volatility(row.sigma)
-        warm = math.isfinite(volatility)
-        expired = servable.expired(bar.available_at)
-        scored = servable.score(row.features) if warm and not expired else None
-        if expired:
-            state = "expired"
-        elif scored is None or scored.outlier:
-            state = "outlier"
-        else:
-            state = "ok" if scored.confidence >= servable.threshold else "abstain"
-        return {
-            "dataset_id": self.dataset_id,
-            "signal_id": content_id("s", deployed.version_id, bar.symbol, bar.open_time.isoformat()),
-            "strategy_id": self.strategy.strategy_id,
-            "version_id": deployed.version_id,
-            "role": deployed.role,
-            "symbol": bar.symbol,
-            "bar_open_time": bar.open_time,
-            "available_at": bar.available_at,
-            "price": _money(bar.close),
-            "state": state,
-            "probability": scored.probability if scored else None,
-            "confidence": scored.confidence if scored else None,
-            "confidence_lower": scored.lower if scored else None,
-            "confidence_upper": scored.upper if scored else None,
-            "threshold": servable.threshold,
-            "certified": servable.certified and state == "ok",
-            "direction": "long" if state == "ok" else "flat",
-            "target_price": _money(barriers.target_price(bar.close, volatility if warm else 0.0)),
-            "stop_price": _money(barriers.stop_price(bar.close, volatility if warm else 0.0)),
-            "exit_by": barriers.exit_by(bar.available_at, bar.interval_seconds),
-            "expires_at": bar.available_at + timedelta(seconds=bar.interval_seconds),
-            **row.conditions,
-            "trace_id": trace_id,
-        }
+    def _measure(self, step: Step, signals: list[dict[str, Any]], scoring: float, whole: float) -> None:
+        for each in signals:
+            metrics.SIGNALS.labels(self.dataset_id, each["role"], each["state"]).inc()
+        metrics.SCORING_SECONDS.labels(self.dataset_id).observe(scoring / max(len(signals), 1))
+        metrics.SCORER_STEP_SECONDS.labels(self.dataset_id).observe(whole)
+        metrics.MARKET_TIME.labels(self.dataset_id).set(step.available_at.timestamp())
+        log.debug(
+            "step_scored", market_time=step.available_at.isoformat(), signals=len(signals), seconds=round(whole, 6)
+        )
 
-    # --- service life ------------------------------------------------------------------------------------------------
+    # --- where to begin ----------------------------------------------------------------------------------------------
 
-    def _load_models(self) -> bool:
-        """Read what serves now; a version is loaded once. False while there is no champion."""
-        self._looked_at = time.monotonic()
-        with self.databases.control() as session:
-            current = serving(session, self.dataset_id, self.strategy.strategy_id)
-        if current.champion is None:
-            return False
-        loaded = {each.version_id: each.servable for each in self.deployed}
-        self.deployed = [
-            Deployed(
-                role,
-                VersionId(version.version_id),
-                loaded.get(VersionId(version.version_id))
-                or load(self.databases.settings, version, feature_hash=feature_hash()),
-            )
-            for role, version in current.versions()
-        ]
-        return True
+    def _learnt_through(self) -> datetime | None:
+        """When the newest bar that the champion learnt from became available; None for an imported one."""
+        champion = next(each for each in self.deployed if each.role == CHAMPION)
+        if champion.trained.trained_to is None:
+            return None
+        return champion.trained.trained_to + timedelta(seconds=self.dataset.interval_seconds)
 
-    async def _keep_lease(self) -> None:
-        """Renew the lease and say that the scorer lives. Raises `LeaseLostError` when another one took over."""
-        last_beat = 0.0
-        while True:
-            await asyncio.to_thread(self.lease.renew)
-            if time.monotonic() - last_beat >= BEAT_EVERY_SECONDS:
-                last_beat = time.monotonic()
-                await asyncio.to_thread(self._beat, "running" if self.streams else "waiting")
-            await asyncio.sleep(RENEW_EVERY_SECONDS)
+    def _feed_after(self, bars: pl.DataFrame) -> datetime | None:
+        """Where the feed takes over from the lake.
 
-    def _beat(self, state: str) -> None:
-        detail: Mapping[str, Any] = {
-            "dataset": self.dataset_id,
-            "versions": [each.version_id for each in self.deployed],
-            "steps": self._steps,
-        }
-        with self.databases.control() as session:
-            beat(session, "scorer", state, detail)
+        On a live market the collector may have written less than was scored: the feed then begins where the first
+        symbol ends in the lake, and known bars pass without being taken twice.
+        """
+        through = self._scored_through
+        if self.dataset.kind != LIVE or through is None or bars.is_empty():
+            return through
+        oldest = through - LONGEST_REFILL_BARS * timedelta(seconds=self.dataset.interval_seconds)
+        ends = bars.group_by("symbol").agg(pl.col("available_at").max())["available_at"].to_list()
+        return min((_moment(end) for end in ends if end > oldest), default=through)
 
-    async def _until(self, ready: Any, state: str) -> None:
-        """Poll until `ready()`; raises `Stopped` when asked to end meanwhile."""
-        for _ in _forever():
-            if self.stop.is_set():
-                raise Stopped
-            if await asyncio.to_thread(ready):
-                return
-            await asyncio.to_thread(self._beat, state)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stop.wait(), 0.5)
+    def _stream(self, symbol: Symbol) -> SymbolStream:
+        if symbol not in self.streams:
+            self.streams[symbol] = SymbolStream(Venue(self.dataset.venue), self.dataset.interval_seconds)
+        return self.streams[symbol]
 
-    async def _idle(self) -> None:
-        """The feed has ended: stay, hold the lease and say so, until asked to stop."""
-        with self.databases.control() as session:
-            beat(session, "scorer", "ended", {"dataset": self.dataset_id, "steps": self._steps})
-        await self.stop.wait()
+    def _is_new(self, bar: Bar) -> bool:
+        last = self._stream(bar.symbol).last_open_time
+        return last is None or bar.open_time > last
 
 
-def tradable_symbols(dataset: Dataset) -> list[Symbol]:
-    """The dataset's symbols, in the order that feeds and books use."""
-    return [Symbol(name) for name in sorted(dataset.symbols)]
-
-
-def _money(value: float) -> Decimal:
-    return Decimal(repr(value)).quantize(PLACES)
-
-
-def _forever() -> Iterator[None]:
+def _patiently(work: Callable[[], object]) -> None:
+    """Do it again while PostgreSQL is away, for a while: a restarting server costs a pause, not the process."""
+    deadline = time.monotonic() + DATABASE_PATIENCE_SECONDS
     while True:
-        yield
+        try:
+            work()
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("database_away", error=str(error.orig))
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def _moment(value: Any) -> datetime:
+    assert isinstance(value, datetime)
+    return value

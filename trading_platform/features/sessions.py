@@ -1,0 +1,76 @@
+"""The part of the trading day that a bar belongs to.
+
+Around the clock: asia (0-8 UTC), europe (8-14), us (14-24) on weekdays, else weekend. On an exchange with sessions:
+open and close are the first and the last hour, mid is between, off is outside of any. Bars of a day or longer: day.
+"""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trading_platform.identifiers import Venue
+from trading_platform.markets.calendars import DAY_SECONDS, Session, calendar
+
+SESSIONS = ("asia", "europe", "us", "weekend", "open", "mid", "close", "off", "day")
+EUROPE_FROM, US_FROM = 8, 14
+EDGE = timedelta(hours=1)
+
+
+class SessionNames:
+    """Names sessions of one venue's bars, one by one or by the column."""
+
+    def __init__(self, venue: Venue, interval_seconds: int) -> None:
+        self._calendar = calendar(venue)
+        self._interval = interval_seconds
+        self._session: Session | None = None
+
+    def one(self, open_time: datetime) -> str:
+        """The session of a bar. `open_time` is aware UTC."""
+        if self._interval >= DAY_SECONDS:
+            return "day"
+        if self._calendar.never_closes:
+            if open_time.weekday() >= 5:
+                return "weekend"
+            return "asia" if open_time.hour < EUROPE_FROM else ("europe" if open_time.hour < US_FROM else "us")
+        known = self._session
+        if known is None or not known.opens_at <= open_time < known.closes_at:
+            self._session = known = self._calendar.session_at(open_time)
+        if known is None:
+            return "off"
+        if open_time - known.opens_at < EDGE:
+            return "open"
+        return "close" if known.closes_at - open_time <= EDGE else "mid"
+
+    def many(self, open_times: pl.Series) -> NDArray[np.str_]:
+        """`one` of each opening time."""
+        if self._interval >= DAY_SECONDS:
+            return np.full(len(open_times), "day")
+        if self._calendar.never_closes:
+            names = _around_the_clock(open_times)
+        else:
+            located = self._calendar.locate(open_times, self._interval).with_columns(open_time=open_times)
+            names = located.select(
+                pl.when(pl.col("opens_at").is_null())
+                .then(pl.lit("off"))
+                .when(pl.col("open_time") - pl.col("opens_at") < EDGE)
+                .then(pl.lit("open"))
+                .when(pl.col("closes_at") - pl.col("open_time") <= EDGE)
+                .then(pl.lit("close"))
+                .otherwise(pl.lit("mid"))
+            ).to_series()
+        return names.to_numpy().astype(np.str_)
+
+
+def _around_the_clock(open_times: pl.Series) -> pl.Series:
+    time = pl.col("time")
+    return pl.DataFrame({"time": open_times}).select(
+        pl.when(time.dt.weekday() >= 6)
+        .then(pl.lit("weekend"))
+        .when(time.dt.hour() < EUROPE_FROM)
+        .then(pl.lit("asia"))
+        .when(time.dt.hour() < US_FROM)
+        .then(pl.lit("europe"))
+        .otherwise(pl.lit("us"))
+    ).to_series()  # fmt: skip
