@@ -90,7 +90,7 @@ def _import_model(
 ) -> None:
     from trading_platform.learning.legacy import LegacyModelError
     from trading_platform.learning.legacy import import_legacy as import_model
-    from trading_platform.strategies.definition import StrategyError, strategy
+    from trading_platform.strategies.definition import StrategyError, strategy, training_plan
 
     with databases.control() as session:
         found = session.get(Dataset, dataset) if dataset else None
@@ -101,7 +101,7 @@ def _import_model(
             "`trading-platform ingest` makes one."
         )
     try:
-        plan = strategy(strategy_id).training_plan()
+        plan = training_plan(strategy(strategy_id))
         row, created = import_model(
             databases,
             dataset_id=DatasetId(found.dataset_id),
