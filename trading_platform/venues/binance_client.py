@@ -38,6 +38,7 @@ def binance_client(
             "defaultType": "spot",
             "fetchMarkets": {"types": ["spot"]},
             "fetchCurrencies": False,
+            "fetchMargins": False,
             "warnOnFetchOpenOrdersWithoutSymbol": False,
         },
     }

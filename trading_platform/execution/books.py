@@ -1,0 +1,323 @@
+"""The books: what the venue's answers change, written once and in one transaction with their audit entries.
+
+A fill is known by (account, symbol, trade id) and can be applied once only; position, cash and outcome follow from fills
+that were new. Spot fees are taken in the asset received, so a buy gives a little less than its quantity.
+
+Arithmetic of a closed trade, in quote currency: laid out = sum of entry price x quantity; taken in = sum of exit price x
+quantity less the fees taken in quote; net = taken in - laid out; gross = (average exit - average entry) x quantity sold
+plus nothing else; costs = gross - net, which holds the fees of both sides and the dust that is too small to sell.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from trading_platform.compliance.audit import record
+from trading_platform.execution.portfolio import Holding, Portfolio
+from trading_platform.identifiers import StrategyId, Symbol, content_id
+from trading_platform.markets.instruments import Instrument
+from trading_platform.storage.control import Signal
+from trading_platform.storage.group import Fill, Intent, Order, Outbox, Outcome, Position
+from trading_platform.venues.port import FINAL_STATES, Accepted, VenueFill
+
+ZERO = Decimal(0)
+ACTOR = "engine"
+
+
+async def take_answer(
+    session: AsyncSession, portfolio: Portfolio, intent: Intent, accepted: Accepted, instrument: Instrument,
+    latency_ms: float | None,
+) -> bool:  # fmt: skip
+    """Apply what the venue said of an order. Returns whether the order is done.
+
+    The caller has checked the lease in this transaction; `portfolio` is changed in step with the rows, so the caller
+    must drop it and rebuild if the commit fails.
+    """
+    new = [fill for fill in accepted.fills if await _insert_fill(session, intent, fill)]
+    done = accepted.state in FINAL_STATES and accepted.complete
+    quantity = sum((fill.quantity for fill in accepted.fills), ZERO)
+    spent = sum((fill.quantity * fill.price for fill in accepted.fills), ZERO)
+    order = {
+        "venue_order_id": accepted.venue_order_id,
+        "filled_quantity": quantity,
+        "average_price": spent / quantity if quantity else None,
+        "state": accepted.state,
+        "acknowledged_at": func.coalesce(Order.acknowledged_at, func.clock_timestamp()),
+        "updated_at": func.clock_timestamp(),
+    }
+    await session.execute(update(Order).where(Order.client_order_id == intent.client_order_id).values(**order))
+    _audit(session, intent, "ACK", accepted, latency_ms=latency_ms, status=accepted.state)
+    for fill in new:
+        _audit(session, intent, "FILL", accepted, fill=fill)
+    if new:
+        await _move_position(session, portfolio, intent, new, instrument)
+    if done:
+        intent.state = "DONE"
+        await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
+    else:
+        intent.state = "SUBMITTED"
+    intent.updated_at = func.now()
+    return done
+
+
+async def take_refusal(session: AsyncSession, intent: Intent, code: str, text: str, state: str = "REJECTED") -> None:
+    """The venue does not have the order and will not: the intent ends, with nothing filled."""
+    await session.execute(
+        update(Order)
+        .where(Order.client_order_id == intent.client_order_id)
+        .values(state="REJECTED", reject_code=code, reject_text=text[:1000], updated_at=func.clock_timestamp())
+    )
+    await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
+    intent.state = state
+    intent.updated_at = func.now()
+    record(
+        session, **_common(intent), event_type="REJECT", status="REJECTED", error_type=code, status_message=text[:500],
+        status_message_raw=text[:2000],
+    )  # fmt: skip
+
+
+async def _insert_fill(session: AsyncSession, intent: Intent, fill: VenueFill) -> bool:
+    """Whether the fill was new."""
+    row = insert(Fill).values(
+        user_id=intent.user_id,
+        account_id=intent.account_id,
+        symbol=intent.symbol,
+        trade_id=fill.trade_id,
+        client_order_id=intent.client_order_id,
+        side=intent.side,
+        price=fill.price,
+        quantity=fill.quantity,
+        fee=fill.fee,
+        fee_currency=fill.fee_currency,
+        market_time=fill.time,
+    )
+    inserted = await session.execute(row.on_conflict_do_nothing().returning(Fill.trade_id))
+    return inserted.scalar_one_or_none() is not None
+
+
+async def _move_position(
+    session: AsyncSession, portfolio: Portfolio, intent: Intent, fills: Sequence[VenueFill], instrument: Instrument
+) -> None:
+    """Let new fills change cash, holding and position; close the trade where nothing sellable is left."""
+    key = (StrategyId(intent.strategy_id), Symbol(intent.symbol))
+    holding = portfolio.holdings.get(key)
+    realized = ZERO
+    fees = ZERO
+    for fill in fills:
+        gained_fee = fill.fee if fill.fee_currency == instrument.base else ZERO
+        quote_fee = fill.fee if fill.fee_currency == instrument.quote else ZERO
+        fees += quote_fee + gained_fee * fill.price
+        if intent.side == "buy":
+            portfolio.cash -= fill.price * fill.quantity + quote_fee
+            holding = _grown(holding, intent, fill.quantity - gained_fee, fill.price)
+        else:
+            portfolio.cash += fill.price * fill.quantity - quote_fee
+            if holding is not None:
+                realized += (fill.price - holding.average_price) * fill.quantity
+                holding.quantity -= fill.quantity
+    closed = holding is not None and intent.side == "sell" and holding.quantity < instrument.step
+    if holding is not None and not closed:
+        portfolio.holdings[key] = holding
+    await _write_position(session, intent, None if closed else holding, realized, fees, fills[-1].price)
+    if closed:
+        portfolio.holdings.pop(key, None)
+        outcome = await _close(session, intent)
+        portfolio.net_today += outcome.net_pnl
+
+
+def _grown(holding: Holding | None, intent: Intent, quantity: Decimal, price: Decimal) -> Holding:
+    if holding is None:
+        return Holding(
+            symbol=Symbol(intent.symbol),
+            strategy_id=StrategyId(intent.strategy_id),
+            quantity=quantity,
+            average_price=price,
+            entry_intent_id=intent.intent_id,
+            version_id=intent.version_id,
+            arm=intent.arm,
+            signal_id=intent.signal_id,
+            target=intent.target_price or ZERO,
+            stop=intent.stop_price or ZERO,
+            exit_by=intent.exit_by or intent.market_time,
+        )
+    total = holding.quantity + quantity
+    holding.average_price = (holding.average_price * holding.quantity + price * quantity) / total
+    holding.quantity = total
+    return holding
+
+
+async def _write_position(
+    session: AsyncSession, intent: Intent, holding: Holding | None, realized: Decimal, fees: Decimal, last: Decimal
+) -> None:
+    quantity = holding.quantity if holding else ZERO
+    values = {
+        "quantity": quantity,
+        "average_price": holding.average_price if holding else ZERO,
+        "entry_intent_id": holding.entry_intent_id if holding else None,
+        "last_price": last,
+        "updated_at": func.clock_timestamp(),
+    }
+    row = insert(Position).values(
+        user_id=intent.user_id, account_id=intent.account_id, strategy_id=intent.strategy_id, symbol=intent.symbol,
+        realized_pnl=realized, fees=fees, **values,
+    )  # fmt: skip
+    await session.execute(
+        row.on_conflict_do_update(
+            index_elements=[Position.user_id, Position.account_id, Position.strategy_id, Position.symbol],
+            set_=values | {"realized_pnl": Position.realized_pnl + realized, "fees": Position.fees + fees},
+        )
+    )
+
+
+async def _close(session: AsyncSession, exit_intent: Intent) -> Outcome:
+    """The outcome of a trade, from all fills of its entry and its exits."""
+    entry = (await session.scalars(select(Intent).where(Intent.intent_id == exit_intent.entry_intent_id))).one()
+    laid_out, bought, _, opened = await _sums(session, entry.user_id, [entry.client_order_id])
+    exits = (
+        await session.scalars(select(Intent.client_order_id).where(Intent.entry_intent_id == entry.intent_id))
+    ).all()
+    received, sold, quote_fees, ended = await _sums(session, entry.user_id, list(exits))
+    entry_price, exit_price = laid_out / bought, received / sold
+    net = received - quote_fees - laid_out
+    gross = (exit_price - entry_price) * bought
+    tags = await _signal_tags(session, entry)
+    outcome = Outcome(
+        user_id=entry.user_id,
+        outcome_id=content_id("o", entry.intent_id),
+        account_id=entry.account_id,
+        dataset_id=entry.dataset_id,
+        strategy_id=entry.strategy_id,
+        version_id=entry.version_id,
+        arm=entry.arm,
+        signal_id=entry.signal_id,
+        symbol=entry.symbol,
+        currency=entry.symbol.partition("/")[2],
+        entry_time=opened,
+        exit_time=ended,
+        exit_reason=_reason(entry, exit_intent),
+        quantity=bought,
+        entry_price=entry_price,
+        exit_price=exit_price,
+        gross_pnl=gross,
+        costs=gross - net,
+        net_pnl=net,
+        net_return=float(net / laid_out),
+        success=net > 0,
+        **tags,
+    )
+    session.add(outcome)
+    return outcome
+
+
+async def _sums(
+    session: AsyncSession, user_id: str, client_ids: list[str]
+) -> tuple[Decimal, Decimal, Decimal, datetime]:
+    """(price x quantity, quantity, fees in quote currency, time of the last fill) over the fills of some orders."""
+    quote_fee = func.coalesce(func.sum(Fill.fee).filter(Fill.side == "sell"), 0)
+    row = (
+        await session.execute(
+            select(
+                func.sum(Fill.price * Fill.quantity), func.sum(Fill.quantity), quote_fee, func.max(Fill.market_time)
+            ).where(Fill.user_id == user_id, Fill.client_order_id.in_(client_ids))
+        )
+    ).one()
+    return Decimal(row[0]), Decimal(row[1]), Decimal(row[2]), row[3]
+
+
+async def _signal_tags(session: AsyncSession, entry: Intent) -> dict[str, Any]:
+    """Market condition and confidence at entry, as they were written on the entry's audit entry."""
+    from trading_platform.storage.group import AuditRow
+
+    plan = await session.scalars(
+        select(AuditRow.detail).where(
+            AuditRow.user_id == entry.user_id, AuditRow.intent_id == entry.intent_id, AuditRow.event_type == "PLAN"
+        )
+    )
+    detail = plan.first() or {}
+    return {
+        "confidence": float(detail.get("confidence", 0.0)),
+        "certified": bool(detail.get("certified", False)),
+        **{name: str(detail.get(name, "unknown")) for name in ("volatility", "trend", "liquidity", "session")},
+    }
+
+
+def signal_tags(signal: Signal) -> dict[str, Any]:
+    """What an outcome will want to know of its entry signal; kept in the PLAN entry of the audit trail."""
+    return {
+        "confidence": signal.confidence,
+        "threshold": signal.threshold,
+        "certified": signal.certified,
+        "volatility": signal.volatility,
+        "trend": signal.trend,
+        "liquidity": signal.liquidity,
+        "session": signal.session,
+    }
+
+
+def _reason(entry: Intent, exit_intent: Intent) -> str:
+    price = exit_intent.reference_price
+    if entry.target_price is not None and price >= entry.target_price:
+        return "target"
+    if entry.stop_price is not None and price <= entry.stop_price:
+        return "stop"
+    return "time" if entry.exit_by is not None and exit_intent.market_time >= entry.exit_by else "flatten"
+
+
+def _common(intent: Intent) -> dict[str, Any]:
+    return {
+        "user_id": intent.user_id,
+        "account_id": intent.account_id,
+        "dataset_id": intent.dataset_id,
+        "strategy_id": intent.strategy_id,
+        "strategy_version": intent.version_id,
+        "intent_id": intent.intent_id,
+        "attempt": intent.attempts,
+        "actor": ACTOR,
+        "client_order_id": intent.client_order_id,
+        "symbol": intent.symbol,
+        "side": intent.side,
+        "order_type_sent": intent.order_type,
+        "market_time": intent.market_time,
+        "trace_id": intent.trace_id,
+    }
+
+
+def _audit(
+    session: AsyncSession, intent: Intent, event: str, accepted: Accepted, *, fill: VenueFill | None = None,
+    latency_ms: float | None = None, status: str | None = None,
+) -> None:  # fmt: skip
+    filled = fill.quantity if fill else accepted.filled
+    record(
+        session,
+        **_common(intent),
+        event_type=event,
+        venue_order_id=accepted.venue_order_id,
+        trade_id=fill.trade_id if fill else None,
+        quantity=intent.quantity,
+        filled_quantity=filled,
+        pending_quantity=intent.quantity - accepted.filled,
+        price=fill.price if fill else None,
+        status=status,
+        status_venue=accepted.state,
+        latency_ms=latency_ms,
+    )
+
+
+def plan_entries(session: AsyncSession, intent: Intent, signal: Signal) -> None:
+    """Audit entries of a decision: what was planned and what risk said of it."""
+    record(
+        session, **_common(intent), event_type="PLAN", quantity=intent.quantity, price=intent.reference_price,
+        detail={"purpose": intent.purpose, **signal_tags(signal)},
+    )  # fmt: skip
+    if intent.denial is None:
+        record(session, **_common(intent), event_type="RISK_PASS", quantity=intent.quantity)
+        record(session, **_common(intent), event_type="SEND", quantity=intent.quantity)
+    else:
+        record(
+            session, **_common(intent), event_type="RISK_BLOCK", quantity=intent.quantity, status_message=intent.denial
+        )

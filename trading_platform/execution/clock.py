@@ -1,0 +1,57 @@
+"""The engine's side of market time: in a replay it tells the sandbox when it has finished with a step."""
+
+from datetime import datetime
+from typing import Protocol
+
+import aiohttp
+import structlog
+
+log = structlog.get_logger(__name__)
+
+ACK_TIMEOUT_SECONDS = 5.0
+
+
+class MarketClock(Protocol):
+    """Told when everything up to a market time is done and settled."""
+
+    async def done(self, market_time: datetime) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class WallClock:
+    """Live markets wait for nobody."""
+
+    async def done(self, market_time: datetime) -> None:
+        """Nothing to tell."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class ReplayClock:
+    """Acknowledges to the sandbox, which holds the next step back until all engines have. Losing one acknowledgement
+    costs the replay a few seconds and nothing else."""
+
+    def __init__(self, sandbox_url: str, token: str, participant: str) -> None:
+        self._url = f"{sandbox_url}/sandbox/clock/ack"
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._participant = participant
+        self._session: aiohttp.ClientSession | None = None
+
+    async def done(self, market_time: datetime) -> None:
+        body = {"participant": self._participant, "market_time": market_time.isoformat()}
+        try:
+            async with self._client().post(self._url, json=body, headers=self._headers) as answer:
+                answer.raise_for_status()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            log.warning("replay_clock_not_reached", error=repr(error), market_time=str(market_time))
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ACK_TIMEOUT_SECONDS))
+        return self._session

@@ -1,0 +1,98 @@
+"""The engine's lease: one row a group, an epoch that rises with every takeover, PostgreSQL's own clock.
+
+Every transaction of an engine starts with `check`, which holds the row until commit: a holder that was asleep finds its
+epoch gone and writes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from trading_platform.identifiers import GroupId
+from trading_platform.storage.databases import Databases
+from trading_platform.storage.group import EngineLease
+from trading_platform.storage.lease import LeaseLostError
+
+TTL = timedelta(seconds=10)
+RENEW_EVERY_SECONDS = 2.0
+
+
+@dataclass
+class GroupLease:
+    """What this process holds of a group's lease, and what it shows there."""
+
+    databases: Databases
+    group_id: GroupId
+    holder: str
+    epoch: int = 0
+    state: str = "STARTING"
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    async def acquire(self) -> bool:
+        """Take the lease if it is free or run out; False while another engine holds it."""
+        new = insert(EngineLease).values(
+            group_id=self.group_id, holder=self.holder, epoch=1, expires_at=func.now() + TTL, state=self.state
+        )
+        taken = new.on_conflict_do_update(
+            index_elements=[EngineLease.group_id],
+            set_={
+                "holder": self.holder,
+                "epoch": EngineLease.epoch + 1,
+                "expires_at": func.now() + TTL,
+                "renewed_at": func.now(),
+                "state": self.state,
+            },
+            where=or_(EngineLease.expires_at <= func.now(), EngineLease.holder == self.holder),
+        ).returning(EngineLease.epoch)
+        async with self.databases.group_async(self.group_id) as session:
+            epoch = (await session.execute(taken)).scalar_one_or_none()
+        self.epoch = epoch or 0
+        return epoch is not None
+
+    async def renew(self) -> None:
+        """Extend the lease and show state and detail. Raises `LeaseLostError`."""
+        renewal = (
+            update(EngineLease)
+            .where(*self._ours())
+            .values(expires_at=func.now() + TTL, renewed_at=func.now(), state=self.state, detail=dict(self.detail))
+            .returning(EngineLease.epoch)
+        )
+        async with self.databases.group_async(self.group_id) as session:
+            if (await session.execute(renewal)).scalar_one_or_none() is None:
+                raise LeaseLostError(
+                    f"the engine lease of group {self.group_id!r} is no longer ours (epoch {self.epoch})"
+                )
+
+    async def show(self, state: str, **detail: Any) -> None:
+        """Change what the engine shows, at once."""
+        self.state = state
+        self.detail |= detail
+        await self.renew()
+
+    async def check(self, session: AsyncSession) -> None:
+        """Make the caller's transaction depend on the lease. Raises `LeaseLostError`."""
+        held = await session.execute(select(EngineLease.epoch).where(*self._ours()).with_for_update(read=True))
+        if held.scalar_one_or_none() is None:
+            raise LeaseLostError(f"the engine lease of group {self.group_id!r} is no longer ours (epoch {self.epoch})")
+
+    async def release(self) -> None:
+        """Give the lease up, so that a successor need not wait for it to run out."""
+        giving = update(EngineLease).where(*self._ours()).values(expires_at=func.now(), state="STOPPED")
+        async with self.databases.group_async(self.group_id) as session:
+            await session.execute(giving)
+
+    def shown(self) -> Mapping[str, Any]:
+        return {"group": self.group_id, "state": self.state, "epoch": self.epoch, **self.detail}
+
+    def _ours(self) -> tuple[ColumnElement[bool], ...]:
+        return (
+            EngineLease.group_id == self.group_id,
+            EngineLease.holder == self.holder,
+            EngineLease.epoch == self.epoch,
+            EngineLease.expires_at > func.now(),
+        )

@@ -1,0 +1,99 @@
+"""What an account holds, in memory: cash, positions with the barriers they will be left at, and today's figures.
+
+Built from the books when an engine starts and changed only by fills that were applied to the books, so it is a cache and
+never the truth.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+from trading_platform.execution.risk import Limits
+from trading_platform.identifiers import AccountId, StrategyId, Symbol, UserId
+from trading_platform.venues.port import OrderVenue
+
+ZERO = Decimal(0)
+
+
+@dataclass
+class Holding:
+    """An open position of one strategy in one symbol. Spot: never short."""
+
+    symbol: Symbol
+    strategy_id: StrategyId
+    quantity: Decimal
+    average_price: Decimal
+    entry_intent_id: str
+    version_id: str
+    arm: str
+    signal_id: str
+    target: Decimal
+    stop: Decimal
+    exit_by: datetime
+
+    def exit_reason(self, price: Decimal, market_time: datetime) -> str | None:
+        """Which barrier a close has reached, by the rule of the labels; None while none has."""
+        if price >= self.target:
+            return "target"
+        if price <= self.stop:
+            return "stop"
+        return "time" if market_time >= self.exit_by else None
+
+
+@dataclass
+class Stake:
+    """A user's consent that a strategy trades an account."""
+
+    strategy_id: StrategyId
+    capital_fraction: Decimal
+    allow_uncertified: bool
+    enabled: bool
+
+
+@dataclass
+class Portfolio:
+    """One account as its engine sees it."""
+
+    user_id: UserId
+    account_id: AccountId
+    kind: str
+    armed: bool
+    currency: str
+    venue: OrderVenue
+    limits: Limits
+    stakes: dict[StrategyId, Stake] = field(default_factory=dict)
+    cash: Decimal = ZERO
+    holdings: dict[tuple[StrategyId, Symbol], Holding] = field(default_factory=dict)
+    prices: dict[Symbol, Decimal] = field(default_factory=dict)
+    unknown: set[Symbol] = field(default_factory=set)
+    """Symbols with an order whose outcome is unknown."""
+    trading_day: date | None = None
+    orders_today: int = 0
+    net_today: Decimal = ZERO
+    sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=1_000))
+    """Wall times of the latest orders, for the rate per second."""
+
+    @property
+    def holdings_value(self) -> Decimal:
+        return sum(
+            (held.quantity * self.prices.get(held.symbol, held.average_price) for held in self.holdings.values()), ZERO
+        )
+
+    @property
+    def equity(self) -> Decimal:
+        return self.cash + self.holdings_value
+
+    def position_notional(self, symbol: Symbol) -> Decimal:
+        held: Iterable[Holding] = (h for h in self.holdings.values() if h.symbol == symbol)
+        return sum((h.quantity * self.prices.get(symbol, h.average_price) for h in held), ZERO)
+
+    def orders_since(self, wall: float) -> int:
+        return sum(1 for moment in self.sent_at if moment > wall)
+
+    def turn_day(self, market_time: datetime) -> None:
+        """Start the day's counts anew when market time enters another UTC day."""
+        today = market_time.astimezone(UTC).date()
+        if today != self.trading_day:
+            self.trading_day, self.orders_today, self.net_today = today, 0, ZERO

@@ -1,0 +1,1 @@
+"""Doors to exchanges: one port for orders, an adapter a venue. Read `port.py` first."""

@@ -1,0 +1,116 @@
+"""The order door: what an engine may ask of a venue, and every answer it may get, as types.
+
+An answer that does not come is an answer: `Ambiguous`. The order may be at the venue or not, and only asking for it by
+its client order id settles that. Nothing but `Throttled` may be sent again by itself. A query that fails raises
+`QueryFailedError`; it never means "no position" or "no such order".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Literal, Protocol
+
+from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, VenueOrderId
+from trading_platform.markets.instruments import Instrument
+
+Side = Literal["buy", "sell"]
+OrderState = Literal["WORKING", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "EXPIRED"]
+FINAL_STATES = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
+
+
+@dataclass(frozen=True, slots=True)
+class VenueFill:
+    """One trade of an order; `time` is market time."""
+
+    trade_id: TradeId
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal
+    fee_currency: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The venue has the order. `fills` are those it told with the answer; all of them where `complete`."""
+
+    venue_order_id: VenueOrderId
+    state: OrderState
+    filled: Decimal
+    fills: Sequence[VenueFill]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The venue will not have it, and never had. `code` is the venue's own."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """Not executed; may be sent again after `retry_after`, if it is still wanted."""
+
+    retry_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class AuthLost:
+    """Key or session is not accepted: nothing more can be sent for this account."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class IpNotAllowed:
+    """The venue refuses this machine's address."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Whether the venue has the order is unknown."""
+
+    cause: str
+
+
+Result = Accepted | Refused | Throttled | AuthLost | IpNotAllowed | Ambiguous
+
+
+class QueryFailedError(RuntimeError):
+    """A question to the venue got no answer; the caller knows as much as before."""
+
+
+class OrderVenue(Protocol):
+    """One account at one venue."""
+
+    proves_absence_after: timedelta | None
+    """After this time since sending, "no such order" is proof that it never arrived; None: never within the day."""
+
+    async def instruments(self) -> Mapping[Symbol, Instrument]:
+        """What can be traded. Raises `QueryFailedError`, as all queries do."""
+        ...
+
+    async def place_market(
+        self, client_order_id: ClientOrderId, symbol: Symbol, side: Side, quantity: Decimal
+    ) -> Result:
+        """Send a market order. Never raises for what the venue or the network does."""
+        ...
+
+    async def find_order(self, client_order_id: ClientOrderId, symbol: Symbol) -> Accepted | None:
+        """The order of that client id with all its fills; None where the venue says that there is none."""
+        ...
+
+    async def balances(self) -> Mapping[str, Decimal]:
+        """Free plus locked amount of every asset held."""
+        ...
+
+    async def open_client_order_ids(self) -> set[str]:
+        """Client order ids of all working orders, also of those that others placed."""
+        ...
+
+    async def close(self) -> None: ...
