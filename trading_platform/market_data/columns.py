@@ -105,9 +105,9 @@ def _by_content(table: pl.DataFrame, file: str) -> Columns:
             f"{table.row(0)}. Expected a time and open, high, low, close, volume; name them with --columns"
         )
     rest = [name for name in table.columns if name not in roles.values() and _is_numeric(table[name])]
-    is_kline = len(table.columns) == BINANCE_KLINE_WIDTH and are_times(table[table.columns[6]])
-    if is_kline:
-        rest = table.columns[1:6]
+    if len(table.columns) == BINANCE_KLINE_WIDTH and are_times(table[table.columns[6]]):
+        order = ("time", "open", "high", "low", "close", "volume")
+        return Columns(dict(zip(order, table.columns, strict=False)), "binance klines")
     if len(rest) < len(PRICES):
         if rest:
             names = dict(zip(("price", "amount"), rest, strict=False))
@@ -118,10 +118,8 @@ def _by_content(table: pl.DataFrame, file: str) -> Columns:
     if after:
         prices["volume"] = after[0]
     order = [role for name in rest for role, column in prices.items() if column == name]
-    shape = "binance klines" if is_kline else "ohlcv"
-    if order[:5] == ["open", "close", "high", "low", "volume"]:
-        shape = "bitfinex candles"
-    return Columns(roles | prices, shape, inferred=True)
+    is_bitfinex = order[:5] == ["open", "close", "high", "low", "volume"]
+    return Columns(roles | prices, "bitfinex candles" if is_bitfinex else "ohlcv", inferred=True)
 
 
 def _time_and_symbol(table: pl.DataFrame) -> dict[str, str]:

@@ -132,7 +132,7 @@ def _record(before: pl.DataFrame, after: pl.DataFrame, stored: pl.DataFrame) -> 
         tried=pl.coalesce("tried_asked", "tried")
     )
     known = pl.concat([before, stored.join(before, on=KEY, how="anti")])
-    closed = known.join(open_now, on=KEY, how="anti")
+    closed = _less_remaining(known.join(open_now, on=KEY, how="anti"), open_now)
     closed = closed.with_columns(repaired=pl.col("repaired") + pl.col("missing"), missing=pl.lit(0, pl.Int64))
     earlier = stored.select(*KEY, pl.col("repaired").alias("before"), pl.col("missing").alias("was_missing"))
     still = open_now.join(earlier, on=KEY, how="left").with_columns(
@@ -140,3 +140,25 @@ def _record(before: pl.DataFrame, after: pl.DataFrame, stored: pl.DataFrame) -> 
         + (pl.col("was_missing").fill_null(pl.col("missing")) - pl.col("missing")).clip(0)
     )
     return pl.concat([frame.select(list(GAP_SCHEMA)) for frame in (still, closed)])
+
+
+def _less_remaining(closed: pl.DataFrame, still: pl.DataFrame) -> pl.DataFrame:
+    """Closed gaps with `missing` reduced by what remains of them as smaller gaps, which have records of their own."""
+    place = ["dataset_id", "symbol", "interval_seconds"]
+    inside = (
+        still.sort("first")
+        .join_asof(
+            closed.select(*place, "first", "last").sort("first").with_columns(of="first"),
+            on="first",
+            by=place,
+            suffix="_of",
+        )
+        .filter(pl.col("first") <= pl.col("last_of"))
+        .group_by(*place, first=pl.col("of"))
+        .agg(remaining=pl.col("missing").sum())
+    )
+    return (
+        closed.join(inside, on=KEY, how="left")
+        .with_columns(missing=(pl.col("missing") - pl.col("remaining").fill_null(0)).clip(0))
+        .drop("remaining")
+    )
