@@ -118,7 +118,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("body", Op.BODY),
     Feature("upper_wick", Op.UPPER_WICK),
     Feature("vwap_gap_60", Op.VWAP_GAP, 60),
-    Feature("sigma", Op.SIGMA),
+    Feature("log_sigma", Op.SIGMA),
     Feature("day_sin", Op.DAY_SIN),
     Feature("day_cos", Op.DAY_COS),
     Feature("week_sin", Op.WEEK_SIN),
