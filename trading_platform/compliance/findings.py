@@ -59,12 +59,14 @@ def _trail(chains: Mapping[GroupId, Verification], unlike_sealed: Sequence[str],
         found.append(
             Finding(
                 "critical",
-                f"{len(unlike_sealed)} entries in the analytics database differ from the sealed originals (group/seq {shown}).",
+                f"Entries in the analytics database that differ from the sealed originals: {len(unlike_sealed)} (group/seq {shown}).",
                 "order_audit_log.csv",
             )
         )
     if unsealed:
-        found.append(Finding("warning", f"{unsealed} entries of the day are not sealed yet.", "order_audit_log.csv"))
+        found.append(
+            Finding("warning", f"Entries of the day that are not sealed yet: {unsealed}.", "order_audit_log.csv")
+        )
     return found
 
 
@@ -92,7 +94,7 @@ def _rates(rows: Table) -> list[Finding]:
             found.append(
                 Finding(
                     "critical",
-                    f"Live accounts: more than {limit} requests in a {kind}, {len(breached)} times, at most {worst}.",
+                    f"Live accounts, more than {limit} requests in a {kind}: {len(breached)} times, at most {worst}.",
                     "ops_rate.csv",
                 )
             )
@@ -100,12 +102,12 @@ def _rates(rows: Table) -> list[Finding]:
             worst = max(row["total"] for row in paper)
             found.append(
                 Finding(
-                    "note", f"Paper accounts: more than {paper[0]['ops_limit']} requests in a {kind}, {len(paper)} times, at most {worst}. "
+                    "note", f"Paper accounts, more than {paper[0]['ops_limit']} requests in a {kind}: {len(paper)} times, at most {worst}. "
                     "A replay runs faster than a market; exchange limits do not apply to it.", "ops_rate.csv",
                 )
             )  # fmt: skip
     if refused := sum(row["broker_429_cnt"] for row in rows if row["window_kind"] == "day"):
-        found.append(Finding("warning", f"The venue refused {refused} requests for their rate.", "ops_rate.csv"))
+        found.append(Finding("warning", f"Requests that the venue refused for their rate: {refused}.", "ops_rate.csv"))
     return found
 
 
@@ -124,10 +126,10 @@ def _ratios(rows: Table) -> list[Finding]:
 def _tags(rows: Table) -> list[Finding]:
     found = []
     if untagged := sum(row["orders_untagged"] for row in rows):
-        found.append(Finding("warning", f"{untagged} orders were sent without a tag.", "algo_tagging.csv"))
+        found.append(Finding("warning", f"Orders sent without a tag: {untagged}.", "algo_tagging.csv"))
     if wrong := sum(row["orders_wrong_id"] for row in rows):
         found.append(
-            Finding("critical", f"{wrong} orders carried another algo id than the registered one.", "algo_tagging.csv")
+            Finding("critical", f"Orders with another algo id than the registered one: {wrong}.", "algo_tagging.csv")
         )
     if unregistered := sorted(
         {row["strategy_id"] for row in rows if row["account_kind"] == "live" and row["registered"] == "N"}
@@ -147,37 +149,35 @@ def _controls(rows: Table) -> list[Finding]:
     found = []
     if halts := [row for row in rows if row["action"] == "halted"]:
         still = sum(row["reset_at_utc"] is None for row in halts)
-        found.append(
-            Finding("warning", f"{len(halts)} halts were set, {still} of them are in force.", "risk_control_log.csv")
-        )
+        found.append(Finding("warning", f"Halts set: {len(halts)}; of them in force: {still}.", "risk_control_log.csv"))
         if same := [row for row in halts if row["reset_by"] and row["reset_by"] == row["actor"]]:
             found.append(
                 Finding(
-                    "warning", f"{len(same)} halts were cleared by the person who had set them.", "risk_control_log.csv"
+                    "warning", f"Halts cleared by the person who had set them: {len(same)}.", "risk_control_log.csv"
                 )
             )
     if blocks := len(rows) - len(halts):
         found.append(
-            Finding("note", f"Risk control refused {blocks} orders before they were sent.", "risk_control_log.csv")
+            Finding(
+                "note", f"Orders that risk control refused before they were sent: {blocks}.", "risk_control_log.csv"
+            )
         )
     return found
 
 
 def _access(rows: Table) -> list[Finding]:
     refused = sum(row["result"] not in {"ok", "success"} for row in rows)
-    return [Finding("note", f"{refused} accesses were refused.", "access_log.csv")] if refused else []
+    return [Finding("note", f"Accesses refused: {refused}.", "access_log.csv")] if refused else []
 
 
 def _incidents(rows: Table) -> list[Finding]:
     found = []
     if glitches := sum(row["technical_glitch"] for row in rows):
         found.append(
-            Finding("critical", f"{glitches} critical incidents lasted five minutes or longer.", "incident_log.csv")
+            Finding("critical", f"Critical incidents of five minutes or longer: {glitches}.", "incident_log.csv")
         )
     if others := sum(row["severity"] == "critical" and not row["technical_glitch"] for row in rows):
-        found.append(
-            Finding("warning", f"{others} critical incidents were shorter than five minutes.", "incident_log.csv")
-        )
+        found.append(Finding("warning", f"Critical incidents shorter than five minutes: {others}.", "incident_log.csv"))
     return found
 
 
@@ -186,4 +186,4 @@ def _rejections(counts: Mapping[str, int]) -> list[Finding]:
     if not rejected:
         return []
     share = f" of {sent} ({rejected / sent:.1%})" if sent else ""
-    return [Finding("warning", f"Venues rejected {rejected} orders{share}.", "order_audit_log.csv")]
+    return [Finding("warning", f"Orders that venues rejected: {rejected}{share}.", "order_audit_log.csv")]

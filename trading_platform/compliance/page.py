@@ -11,6 +11,25 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from trading_platform.compliance.record_files import IST, cell
 
 ROWS_ON_PAGE = 40
+HEADINGS = {
+    "event_ts_ist": "time (IST)",
+    "started_at_ist": "start (IST)",
+    "window_start": "start (IST)",
+    "window_kind": "busiest",
+    "ops_limit": "limit",
+    "data_label": "data",
+    "group_id": "group",
+    "strategy_id": "strategy",
+    "control_id": "control",
+    "scope_ref": "about",
+    "tradingsymbol": "instrument",
+    "first_ist": "first (IST)",
+    "last_ist": "last (IST)",
+    "market_from": "market time from (IST)",
+    "market_to": "to (IST)",
+    "serves_from": "serves from (market time, IST)",
+    "serves_to": "to",
+}
 SERIES = (
     ("sent", "orders sent", "#1f4e79"),
     ("filled", "fills", "#7fa7c9"),
@@ -30,41 +49,35 @@ def render(*, tables: Mapping[str, list[dict[str, Any]]], hourly: Sequence[Mappi
     environment.filters["shown"] = shown
     environment.filters["heading"] = heading
     template = environment.get_template("daily_records.html")
-    return template.render(
-        tables=tables, most=ROWS_ON_PAGE, chart=hourly_bars(hourly), interesting=_interesting, **known
-    )
+    on_page = {**tables, "ops_rate": busiest(tables["ops_rate"])}
+    return template.render(tables=on_page, most=ROWS_ON_PAGE, chart=hourly_bars(hourly), **known)
 
 
 def shown(value: Any) -> str:
-    """A value as people read it: Indian time to the second, whole-number floats without a fraction."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            return f"{value:%Y-%m-%d %H:%M:%S}"
-        return f"{value.astimezone(IST):%Y-%m-%d %H:%M}"
-    if isinstance(value, (float, Decimal)):
-        return f"{value:,.2f}".rstrip("0").rstrip(".")
-    if isinstance(value, int):
-        return f"{value:,}"
-    return cell(value).removeprefix("'")
+    """A value as people read it: Indian time to the second, numbers with separators."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            local = value if value.tzinfo is None else value.astimezone(IST)
+            return f"{local:%Y-%m-%d %H:%M:%S}"
+        case float() | Decimal():
+            return f"{value:,.2f}".rstrip("0").rstrip(".")
+        case int():
+            return f"{value:,}"
+        case _:
+            return cell(value).removeprefix("'")
 
 
 def heading(column: str) -> str:
-    """`orders_wrong_id` -> `orders wrong id`; zones in brackets.
+    """A column's name as people read it.
 
-    >>> heading("event_ts_ist")
-    'time (IST)'
+    >>> heading("orders_wrong_id"), heading("event_ts_ist")
+    ('orders wrong id', 'time (IST)')
     """
-    names = {
-        "event_ts_ist": "time (IST)",
-        "started_at_ist": "start (IST)",
-        "data_label": "data",
-        "account_ref": "account",
-    }
-    return names.get(column, column.removesuffix("_ref").replace("_", " "))
+    return HEADINGS.get(column, column.removesuffix("_ref").replace("_", " "))
 
 
 def hourly_bars(hourly: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -96,11 +109,13 @@ def hourly_bars(hourly: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _interesting(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows the page shows first where a table is cut: those over a limit, then the busiest."""
-    if name == "ops_rate":
-        order = {"day": 0, "minute": 1, "second": 2}
-        return sorted(
-            rows, key=lambda row: (not row["breached"], not row["over_limit"], order[row["window_kind"]], -row["total"])
-        )
-    return list(rows)
+def busiest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of the rate windows, the busiest of each kind an account and exchange; breaches first, then the fullest."""
+    worst: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in rows:
+        key = (row["group_id"], row["account_ref"], row["exchange"], row["window_kind"])
+        if key not in worst or row["total"] > worst[key]["total"]:
+            worst[key] = row
+    return sorted(
+        worst.values(), key=lambda row: (not row["breached"], not row["over_limit"], -row["total"] / row["ops_limit"])
+    )

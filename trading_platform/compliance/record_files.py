@@ -84,23 +84,23 @@ def cell(value: Any) -> str:
     >>> cell(Decimal("0.010000000000")), cell("=1+1"), cell(None), cell(True)
     ('0.01', "'=1+1", '', 'Y')
     """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "Y" if value else "N"
-    if isinstance(value, Decimal):
-        shown = format(value, "f")
-        return (shown.rstrip("0").rstrip(".") if "." in shown else shown) or "0"
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, datetime):
-        return stamp(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, sort_keys=True, ensure_ascii=False)
-    shown = str(value)
-    return f"'{shown}" if isinstance(value, str) and shown.startswith(FORMULA_STARTS) else shown
+    match value:
+        case None:
+            text = ""
+        case bool():
+            text = "Y" if value else "N"
+        case Decimal():
+            text = format(value, "f")
+            text = text.rstrip("0").rstrip(".") if "." in text else text
+        case datetime():
+            text = stamp(value)
+        case dict() | list():
+            text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+        case str() if value.startswith(FORMULA_STARTS):
+            text = f"'{value}"
+        case _:
+            text = str(value)
+    return text
 
 
 def stamp(value: datetime) -> str:

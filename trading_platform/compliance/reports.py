@@ -30,6 +30,7 @@ from trading_platform.storage.group import AuditRow, AuditSeal
 Progress = Callable[[str, float], None]
 log = structlog.get_logger(__name__)
 
+PRICES = {"live market": "live market prices", "replayed": "replayed data", "synthetic": "synthetic data"}
 ENTRY_COLUMNS = [column.name for column in AuditRow.__table__.columns]
 
 
@@ -124,11 +125,12 @@ def write_daily_records(
         exported_at = books.exported_at()
         hourly = books.hourly_counts()
         labels = books.labels()
+        traded = books.traded()
     findings = find(day, chains, tables, counts, trail.unlike_sealed, trail.unsealed, exported_at)
     figures = _figures(day, chosen, chains, counts, tables, findings, trail)
     page = render(
         day=day, groups=chosen if groups else None, labels=labels, figures=figures, chains=trail.chains(chains),
-        findings=findings, hourly=hourly, records=RECORDS, tables=tables, keep_until=keep_until(day),
+        findings=findings, hourly=hourly, traded=traded, records=RECORDS, tables=tables, keep_until=keep_until(day),
         files=sorted(folder.written.items()),
     )  # fmt: skip
     folder.text("daily_records.html", page)
@@ -217,14 +219,29 @@ class _Books:
             "where event_ts_utc >= :start and event_ts_utc < :end and group_id in :groups group by 1 order by 1"
         )
 
+    def traded(self) -> list[dict[str, Any]]:
+        """What was traded: a row a strategy and instrument, wall time and market time beside each other."""
+        return self._query(
+            "select group_id, strategy_id, tradingsymbol, account_kind, data_label, "
+            "count(*) filter (where event_type = 'SEND') as sent, count(*) filter (where event_type = 'FILL') as fills, "
+            "count(*) filter (where event_type = 'REJECT') as rejected, "
+            "count(*) filter (where event_type = 'RISK_BLOCK') as blocked, "
+            "to_char(min(event_ts_ist), 'HH24:MI:SS') as first_ist, to_char(max(event_ts_ist), 'HH24:MI:SS') as last_ist, "
+            "to_char(min(market_time) at time zone 'Asia/Kolkata', 'YYYY-MM-DD HH24:MI') as market_from, "
+            "to_char(max(market_time) at time zone 'Asia/Kolkata', 'YYYY-MM-DD HH24:MI') as market_to "
+            "from compliance.order_audit_log where event_ts_utc >= :start and event_ts_utc < :end "
+            "and group_id in :groups and tradingsymbol is not null group by 1, 2, 3, 4, 5 order by 1, 2, 3, 4, 5"
+        )
+
     def labels(self) -> list[str]:
-        """Kinds of data that the day's entries stem from, e.g. ['paper trading, replayed']."""
+        """Kinds of data that the day's entries stem from, e.g. ['paper trading on replayed data']."""
         found = self._query(
             "select distinct account_kind, data_label from compliance.order_audit_log "
             "where event_ts_utc >= :start and event_ts_utc < :end and group_id in :groups and data_label <> 'no market data'"
         )
         return sorted(
-            f"{'live' if row['account_kind'] == 'live' else 'paper'} trading, {row['data_label']}" for row in found
+            f"{'live' if row['account_kind'] == 'live' else 'paper'} trading on {PRICES[row['data_label']]}"
+            for row in found
         )
 
     def exported_at(self) -> datetime | None:
