@@ -53,5 +53,5 @@ def rough(bars: int, seed: int = 5) -> pl.DataFrame:
     opened = np.concatenate([close[:1], close[:-1]])
     volume = np.where(rng.random(bars) < 0.002, 1e9, rng.exponential(1.0, bars)) * (rng.random(bars) > 0.1)
     high, low = np.maximum(opened, close) * (1 + 1e-8), np.minimum(opened, close) * (1 - 1e-8)
-    times = [START + timedelta(hours=n) for n in range(bars)]
+    times = pl.datetime_range(START, START + timedelta(hours=bars - 1), "1h", eager=True)
     return bar_frame(times, np.column_stack([opened, high, low, close, volume]))

@@ -1,5 +1,6 @@
 """The kernel against formulas written a second time, in pandas and in extended precision."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def moments(values: NDArray[np.float64], n: int) -> tuple[NDArray[np.longdouble]
 def test_running_sums_keep_their_digits_over_hundreds_of_thousands_of_rough_bars() -> None:
     bars = rough(300_000)
     history = compute(bars)
-    tail = slice(-150_000 + 2_000, None)  # after the flat stretch
+    tail = slice(-20_000, None)
     close, volume = bars["close"].to_numpy()[tail], bars["volume"].to_numpy()[tail]
     mean, deviation, _ = moments(close, 20)
     position = (close[19:] - mean) / (2 * deviation)
@@ -107,7 +108,7 @@ def test_nothing_is_known_in_warm_up_and_everything_after_it(market_data: Path) 
 @pytest.mark.parametrize("price", [1.0, 1e-6, 7e4])
 def test_a_price_that_does_not_move_and_a_volume_that_is_always_zero_stay_finite(price: float) -> None:
     prices = np.tile([price, price, price, price, 0.0], (1_000, 1))
-    history = compute(bar_frame([START + (n * (START - START.replace(hour=1))) * -1 for n in range(1_000)], prices))
+    history = compute(bar_frame([START + timedelta(hours=n) for n in range(1_000)], prices))
     settled = history.matrix[WARM_UP:]
     assert np.isfinite(settled).all()
     still = [name for name in NAMES if name.startswith(("return", "ema_gap", "macd", "volume", "vwap", "skew", "body"))]

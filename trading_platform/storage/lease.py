@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from trading_platform.storage.control import Lease as LeaseRow
 from trading_platform.storage.databases import Databases
 
-TTL = timedelta(seconds=10)
-RENEW_EVERY_SECONDS = 3.0
+TTL = timedelta(seconds=6)
+RENEW_EVERY_SECONDS = 2.0
 
 
 class LeaseLostError(RuntimeError):
