@@ -1,16 +1,21 @@
 """Markets made up for tests, and the simple strategy that learns from them."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from sqlalchemy import func, insert, select
 
 from trading_platform.identifiers import DatasetId, StrategyId, content_id
+from trading_platform.learning.calibration import fit_sigmoid
 from trading_platform.learning.labels import BarrierSpec
 from trading_platform.learning.plan import SymbolFeatures, TrainingPlan
+from trading_platform.learning.samples import label_symbol
 from trading_platform.market_data.lake import Lake
-from trading_platform.storage.control import Dataset
+from trading_platform.storage.control import Dataset, ModelVersion, Signal
 from trading_platform.storage.databases import Databases
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -98,6 +103,90 @@ PLAN = TrainingPlan(
     target_coverage=0.1,
     valid_bars=2_000,
 )
+
+
+def publish(
+    databases: Databases,
+    dataset_id: DatasetId,
+    bars: pl.DataFrame,
+    versions: dict[str, tuple[str, NDArray[np.float64]]],
+    threshold: float = 0.55,
+) -> None:
+    """Write signals as the scorer does: {version: (role, confidence of each bar)}; `bars` of one symbol each."""
+    computed = features(bars)
+    volatility = np.nan_to_num(computed.barrier_volatility, nan=0.02).tolist()
+    close, opened, available = bars["close"].to_list(), bars["open_time"].to_list(), bars["available_at"].to_list()
+    symbol = bars["symbol"][0]
+    with databases.control() as session:
+        seq = session.scalar(select(func.max(Signal.seq)).where(Signal.dataset_id == dataset_id)) or 0
+        rows = []
+        for version_id, (role, confidence) in versions.items():
+            for i, value in enumerate(confidence.tolist()):
+                seq += 1
+                rows.append(
+                    {
+                        "dataset_id": dataset_id,
+                        "seq": seq,
+                        "signal_id": content_id("s", version_id, symbol, opened[i]),
+                        "strategy_id": PLAN.strategy_id,
+                        "version_id": version_id,
+                        "role": role,
+                        "symbol": symbol,
+                        "bar_open_time": opened[i],
+                        "available_at": available[i],
+                        "price": Decimal(repr(close[i])),
+                        "state": "ok" if value >= threshold else "abstain",
+                        "probability": value,
+                        "confidence": value,
+                        "confidence_lower": value,
+                        "confidence_upper": value,
+                        "threshold": threshold,
+                        "certified": False,
+                        "direction": "long",
+                        "target_price": Decimal(repr(BARRIERS.target_price(close[i], volatility[i]))),
+                        "stop_price": Decimal(repr(BARRIERS.stop_price(close[i], volatility[i]))),
+                        "exit_by": BARRIERS.exit_by(available[i], 3600),
+                        "expires_at": available[i] + HOUR,
+                        "volatility": str(computed.conditions["volatility"][i]),
+                        "trend": "flat",
+                        "liquidity": "normal",
+                        "session": str(computed.conditions["session"][i]),
+                    }
+                )
+        session.execute(insert(Signal), rows)
+
+
+def informed(bars: pl.DataFrame, until: int) -> NDArray[np.float64]:
+    """Confidences of a model that knows what volume means, calibrated on the first `until` bars of one symbol."""
+    labels = label_symbol(bars, features(bars).barrier_volatility, PLAN)
+    known = labels.resolved[:until]
+    odds = bars["volume"].log().to_numpy()
+    scores = 1.0 / (1.0 + np.exp(-odds))
+    return fit_sigmoid(scores[:until][known], labels.label[:until][known]).many(scores)
+
+
+def version_row(dataset_id: str, version_id: str, **columns: Any) -> ModelVersion:
+    """A registry row for tests that need no artifact."""
+    return ModelVersion(
+        **{
+            "version_id": version_id,
+            "dataset_id": dataset_id,
+            "strategy_id": PLAN.strategy_id,
+            "kind": "logistic",
+            "origin": "initial",
+            "data_version": "data",
+            "feature_hash": PLAN.feature_hash,
+            "code_version": "code",
+            "lock_hash": "lock",
+            "params": {},
+            "seed": 1,
+            "rows": 1,
+            "metrics": {},
+            "artifact_path": "none",
+            "artifact_sha256": "none",
+            **columns,
+        }
+    )
 
 
 def plant(databases: Databases, lake: Lake, markets: dict[str, dict[str, NDArray[np.float64]]], name: str) -> DatasetId:

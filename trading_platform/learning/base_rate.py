@@ -14,7 +14,7 @@ from scipy.stats import norm
 from trading_platform.learning.labels import BarrierSpec
 
 Floats = NDArray[np.float64]
-CELLS = 801
+CELLS = 401
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def driftless_walk(spec: BarrierSpec, step: float) -> DriftlessWalk:
     """The walk whose one-bar log return has standard deviation `step`, in units of the barrier volatility.
 
     The density inside the barriers is carried from close to close; what leaves is tallied where it lands. Exact up
-    to the grid (801 cells between the barriers), which tests compare with simulation and with the gambler's ruin.
+    to the grid (401 cells between the barriers), which tests compare with simulation and with the gambler's ruin.
     """
     upper, lower = spec.profit_multiple, -spec.stop_multiple
     edges = np.linspace(lower, upper, CELLS + 1)

@@ -33,9 +33,8 @@ def list_versions(dataset: DatasetOption = None, strategy: StrategyOption = None
         "certified", "trained to", title="Model versions",
     )  # fmt: skip
     with Databases(settings()).control() as session:
-        roles = dict(
-            session.execute(select(Deployment.version_id, Deployment.role).where(Deployment.to_time.is_(None))).tuples()
-        )
+        open_rows = session.scalars(select(Deployment).where(Deployment.to_time.is_(None)))
+        roles = {deployment.version_id: deployment.role for deployment in open_rows}
         for row in versions(
             session, None if dataset is None else DatasetId(dataset), None if strategy is None else StrategyId(strategy)
         ):

@@ -170,7 +170,8 @@ def _errors(
 ) -> tuple[dict[str, Any], str]:
     """({detector: {state, since, statistic}}, decision) from the champion's signals whose labels are known."""
     published = signals(databases, dataset_id, [champion.version_id], as_of=as_of)
-    resolved = resolve(published, bars, plan.barriers)
+    # Up to the last signal whose time barrier has passed: of newer ones only those that ended early would be known.
+    resolved = resolve(published, bars, plan.barriers).filter(pl.col("exit_by") <= as_of)
     confidence, label = resolved["confidence"].to_numpy(), resolved["label"].to_numpy()
     moments = microseconds(resolved["available_at"])
     width = int(plan.barriers.horizon_bars * interval.total_seconds() * 1e6)

@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 BUCKETS = 10_000
 MOST_PLOTTED = 500
+LEAST_TRADES = 30
+"""Published bars below which a drawdown says nothing."""
 
 
 @dataclass(frozen=True)
@@ -305,12 +307,16 @@ def _wanting(evidence: Evidence, policy: ExperimentPolicy) -> list[str]:
         (evidence.days >= policy.minimum_days, f"{evidence.days:.1f} of {policy.minimum_days:g} days"),
         (conditions >= policy.minimum_conditions, f"{conditions} of {policy.minimum_conditions} volatility conditions"),
         (_not_worse(evidence.ece, policy.calibration_slack), "its calibration is worse"),
-        (_not_worse(evidence.drawdown, policy.drawdown_slack), "its drawdown is worse"),
+        (
+            evidence.drawdown[CHAMPION] is None or _not_worse(evidence.drawdown, policy.drawdown_slack),
+            "its drawdown is worse",
+        ),
     ]
     return [text for passed, text in checks if not passed]
 
 
 def _not_worse(measure: dict[str, float | None], slack: float) -> bool:
+    """Whether both were measured and the challenger's is no larger. A champion that hardly trades has no drawdown."""
     champion, challenger = measure[CHAMPION], measure[CHALLENGER]
     return champion is not None and challenger is not None and challenger <= champion + slack
 
@@ -339,8 +345,8 @@ def _published_return(pairs: pl.DataFrame, suffix: str) -> Floats:
 
 
 def _drawdown(returns: Floats, moments: Any) -> float | None:
-    """Largest fall of the summed returns, an equal share of money a symbol and moment."""
-    if not len(returns):
+    """Largest fall of the summed returns, an equal share of money a symbol and moment; None where hardly any traded."""
+    if np.count_nonzero(returns) < LEAST_TRADES:
         return None
     _, number = np.unique(moments, return_inverse=True)
     curve = np.cumsum(np.bincount(number, returns) / np.bincount(number))

@@ -68,7 +68,7 @@ def label_symbol(bars: pl.DataFrame, volatility: Floats, plan: TrainingPlan) -> 
 def build_samples(bars: pl.DataFrame, plan: TrainingPlan, cutoff: datetime, embargo: int) -> Samples:
     """Compute features and labels of every symbol and keep the rows that may be learnt from.
 
-    Kept: label ended, plus the embargo (microseconds), before `cutoff`; every feature that the data have at all is
+    Kept: label and time barrier ended, plus the embargo (microseconds), before `cutoff`; every feature that the data have at all is
     there. What is left out is counted by reason. Raises ValueError where nothing is left.
     """
     per_symbol = [
@@ -86,13 +86,16 @@ def build_samples(bars: pl.DataFrame, plan: TrainingPlan, cutoff: datetime, emba
     finite = np.isfinite(matrix)
     present = np.asarray(finite.any(axis=0))
     resolved = np.concatenate([rows.labels.resolved for rows in per_symbol])
-    in_time = end + embargo < int(cutoff.timestamp() * 1_000_000)
+    # By the time barrier, not only by the end: near the cutoff the trades that ended early would be there alone.
+    horizon = plan.barriers.horizon_bars * int(bars["interval_seconds"][0]) * 1_000_000
+    in_time = np.maximum(end, start + horizon) + embargo < int(cutoff.timestamp() * 1_000_000)
     complete = finite[:, present].all(axis=1)
     keep = resolved & in_time & complete
     if not keep.any():
         raise ValueError(
             f"none of {len(keep):,} bars can be learnt from: {int((~resolved).sum()):,} have no finished label, "
-            f"{int((~complete).sum()):,} lack a feature, {int((resolved & ~in_time).sum()):,} end too late"
+            f"{int((~complete).sum()):,} lack a feature, {int((resolved & ~in_time).sum()):,} end too late; "
+            "bring more bars"
         )
     symbol = np.concatenate([np.full(len(rows.available_at), rows.symbol) for rows in per_symbol])
     order = np.flatnonzero(keep)
