@@ -7,8 +7,6 @@ import dagster as dg
 from assets import plots
 from assets.partitions import days
 from assets.platform import Platform
-from trading_platform.compliance.audit import verify
-from trading_platform.compliance.reports import write_daily_records
 
 GROUP = "compliance"
 
@@ -26,14 +24,21 @@ GROUP = "compliance"
     ],
     description="Recomputes the hash chain of every group's audit trail and compares it with the anchors.",
 )  # fmt: skip
-def audit_verification(platform: Platform) -> dg.MaterializeResult[None]:
+def audit_verification(platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.compliance.audit import verify
+
     results = {group_id: verify(platform.databases, group_id) for group_id in platform.databases.group_ids()}
     broken = {group_id: result.problems for group_id, result in results.items() if result.problems}
     return dg.MaterializeResult(
         metadata={
             "chains": plots.table(
                 [
-                    {"group": group_id, "entries": result.entries, "verified": result.verified, "problems": len(result.problems)}
+                    {
+                        "group": group_id,
+                        "entries": result.entries,
+                        "verified": result.verified,
+                        "problems": len(result.problems),
+                    }
                     for group_id, result in results.items()
                 ]
             )
@@ -54,7 +59,9 @@ def audit_verification(platform: Platform) -> dg.MaterializeResult[None]:
     description="The day's compliance records (Indian date): order and trade audit log, rates, order-to-trade ratio, tagging, "
     "access and risk-control logs as CSV, and one readable page.",
 )
-def compliance_records(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+def compliance_records(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.compliance.reports import write_daily_records
+
     records = write_daily_records(platform.databases, date.fromisoformat(context.partition_key))
     return dg.MaterializeResult(
         metadata={

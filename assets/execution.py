@@ -26,7 +26,7 @@ GROUP = "execution"
     description="The engine of one user group. Materializing it asks for `desired_state = RUN` and reports what the engine "
     "shows. It never clears a halt: only a person does that.",
 )
-def live_execution(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+def live_execution(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
     group_id = GroupId(context.partition_key)
     with platform.databases.control() as session:
         session.get_one(Group, group_id).desired_state = "RUN"
@@ -49,7 +49,9 @@ def live_execution(context: dg.AssetExecutionContext, platform: Platform) -> dg.
         }
     return dg.MaterializeResult(
         metadata=shown,
-        check_results=[dg.AssetCheckResult(check_name="engine_alive", passed=alive, metadata={"engine": str(shown["engine"])})],
+        check_results=[
+            dg.AssetCheckResult(check_name="engine_alive", passed=alive, metadata={"engine": str(shown["engine"])})
+        ],
     )
 
 
@@ -61,7 +63,7 @@ def live_execution(context: dg.AssetExecutionContext, platform: Platform) -> dg.
     description="Closed trades of one group, tagged with strategy, version, arm and the market condition at entry: what the "
     "loop learns from.",
 )
-def trade_outcomes(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+def trade_outcomes(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
     with platform.databases.group(GroupId(context.partition_key)) as session:
         rows = session.execute(
             select(
@@ -79,7 +81,9 @@ def trade_outcomes(context: dg.AssetExecutionContext, platform: Platform) -> dg.
         metadata={
             "dagster/row_count": len(rows),
             "successes": sum(row.success for row in rows),
-            "success_rate_by_arm": plots.bars({arm: sum(wins) / len(wins) for arm, wins in by_arm.items()}, "success rate by arm"),
+            "success_rate_by_arm": plots.bars(
+                {arm: sum(wins) / len(wins) for arm, wins in by_arm.items()}, "success rate by arm"
+            ),
             "net_pnl": plots.lines(curves, "cumulative net P&L"),
         }
     )

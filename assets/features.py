@@ -6,8 +6,6 @@ from assets import plots
 from assets.market_data import bars
 from assets.platform import OnDataset, Platform
 from assets.progress import reporter
-from trading_platform.features.build import build_features
-from trading_platform.features.definition import feature_hash
 
 GROUP = "features"
 CONDITIONS = ("volatility", "trend", "liquidity", "session")
@@ -19,7 +17,10 @@ CONDITIONS = ("volatility", "trend", "liquidity", "session")
     kinds={"deltalake", "numba"},
     description="Features and market conditions of every bar, by the same kernel that scores live bars.",
 )
-def features(context: dg.AssetExecutionContext, config: OnDataset, platform: Platform) -> dg.MaterializeResult[None]:
+def features(context: dg.AssetExecutionContext, config: OnDataset, platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.features.build import build_features
+    from trading_platform.features.definition import feature_hash
+
     dataset_id = platform.dataset_id(config.dataset_id)
     frame = build_features(platform.lake, dataset_id, progress=reporter(context))
     counts = {name: dict(frame[name].value_counts(normalize=True).iter_rows()) for name in CONDITIONS}
@@ -41,5 +42,7 @@ def looks_at_no_future(config: OnDataset, platform: Platform) -> dg.AssetCheckRe
     symbol = frame["symbol"][-1]
     found = check_lookahead(frame.filter(frame["symbol"] == symbol).tail(5_000))
     return dg.AssetCheckResult(
-        passed=not found, severity=dg.AssetCheckSeverity.ERROR, metadata={"leaking_features": ", ".join(found) or "none"}
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"leaking_features": ", ".join(found) or "none"},
     )

@@ -1,6 +1,7 @@
 """Group `market_data`: bars in the lake, and the checks that keep bad bars away from everything downstream."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
@@ -8,9 +9,12 @@ import polars as pl
 from assets import plots
 from assets.platform import OnDataset, Platform
 from assets.progress import reporter
-from trading_platform.market_data.datasets import IngestReport, ingest
 from trading_platform.storage.control import Dataset
 
+if TYPE_CHECKING:
+    from trading_platform.market_data.datasets import IngestReport
+
+# The domain is imported inside the bodies: the code location loads in seconds, and the daemon loads it for every run.
 GROUP = "market_data"
 SAMPLE_ROWS = 200_000
 """Great Expectations looks at the newest rows of this number; the quality rules of ingestion saw every row."""
@@ -32,16 +36,19 @@ class Source(OnDataset):
     "source answers. Bad rows are in quarantine with their reason; what stays missing is recorded.",
 )
 def bars(context: dg.AssetExecutionContext, config: Source, platform: Platform) -> dg.Output[str]:
+    from trading_platform.market_data.datasets import IngestOptions, ingest
+
     source, drill = config.source, config.drill
     if not source:
         with platform.databases.control() as session:
             dataset = session.get_one(Dataset, platform.dataset_id(config.dataset_id))
-            source, drill = dataset.source, str(dataset.details.get("drill") or "")
-    report = ingest(platform.databases, platform.lake, source, drill=drill, progress=reporter(context))
+        source, drill = dataset.source, (dataset.details.get("drill") or {}).get("kind", "")
+    options = IngestOptions(drill="drift" if drill else None)
+    report = ingest(platform.databases, platform.lake, source, options, progress=reporter(context))
     return dg.Output(report.dataset_id, metadata=_metadata(platform, report))
 
 
-def _metadata(platform: Platform, report: IngestReport) -> dict[str, object]:
+def _metadata(platform: Platform, report: "IngestReport") -> dict[str, object]:
     frame = platform.lake.bars(report.dataset_id)
     closes = {
         symbol: (rows["open_time"].to_list(), (rows["close"] / rows["close"][0]).to_list())
@@ -50,8 +57,9 @@ def _metadata(platform: Platform, report: IngestReport) -> dict[str, object]:
     return {
         "dataset": report.dataset_id,
         "dagster/row_count": len(frame),
-        "added": report.upserted.added,
-        "changed": report.upserted.changed,
+        "added": report.added,
+        "changed": report.changed,
+        "notes": "; ".join(report.notes) or "none",
         "gaps": plots.table(platform.lake.gaps(report.dataset_id).sort("missing", descending=True).head(20).to_dicts()),
         "quarantined": dg.MetadataValue.json(report.quarantined),
         "closes": plots.lines(closes, "close, relative to the first bar"),
@@ -60,8 +68,12 @@ def _metadata(platform: Platform, report: IngestReport) -> dict[str, object]:
 
 @dg.multi_asset_check(
     specs=[
-        dg.AssetCheckSpec("expectations", asset="bars", blocking=True, description="Great Expectations suite over bars."),
-        dg.AssetCheckSpec("history_is_complete", asset="bars", description="Fewer than 1 % of expected bars are missing."),
+        dg.AssetCheckSpec(
+            "expectations", asset="bars", blocking=True, description="Great Expectations suite over bars."
+        ),
+        dg.AssetCheckSpec(
+            "history_is_complete", asset="bars", description="Fewer than 1 % of expected bars are missing."
+        ),
     ]
 )
 def bar_checks(config: OnDataset, platform: Platform) -> Iterable[dg.AssetCheckResult]:

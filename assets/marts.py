@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
 
 from assets.execution import trade_outcomes
 from assets.platform import Platform
@@ -16,6 +17,8 @@ from trading_platform.settings import settings
 from trading_platform.storage.analytics import dbt_environment, export
 
 GROUP = "marts"
+# dbt stands beside this interpreter, whether or not somebody has activated its environment.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 PROJECT_DIR = Path(__file__).resolve().parent.parent / "dbt"
 
 
@@ -25,7 +28,9 @@ def _project() -> DbtProject:
     made.manifest_path.parent.mkdir(exist_ok=True)
     with (made.manifest_path.parent / "manifest.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        sources = [path for path in PROJECT_DIR.rglob("*") if path.suffix in {".sql", ".yml"} and "target" not in path.parts]
+        sources = [
+            path for path in PROJECT_DIR.rglob("*") if path.suffix in {".sql", ".yml"} and "target" not in path.parts
+        ]
         newest = max(path.stat().st_mtime for path in sources)
         if not made.manifest_path.exists() or made.manifest_path.stat().st_mtime < newest:
             made.preparer.prepare(made)
@@ -37,14 +42,21 @@ project = _project()
 
 @dg.asset(
     group_name=GROUP,
-    deps=[dg.AssetDep(trade_outcomes, partition_mapping=dg.AllPartitionMapping()), "model_performance", "ab_evaluation"],
+    deps=[
+        dg.AssetDep(trade_outcomes, partition_mapping=dg.AllPartitionMapping()),
+        "model_performance",
+        "ab_evaluation",
+    ],
     kinds={"postgres"},
     description="Every group's event log and the shared tables, brought into the analytics database by watermark: running it "
     "again adds nothing.",
 )
-def analytics_export(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+def analytics_export(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
     rows = export(platform.databases, progress=reporter(context))
     return dg.MaterializeResult(metadata={"rows": dg.MetadataValue.json(rows), "dagster/row_count": sum(rows.values())})
+
+
+ONE_EXPORT = DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True)
 
 
 class Translator(DagsterDbtTranslator):
@@ -59,7 +71,7 @@ class Translator(DagsterDbtTranslator):
         return "compliance" if "compliance" in dbt_resource_props["fqn"] else GROUP
 
 
-@dbt_assets(manifest=project.manifest_path, project=project, dagster_dbt_translator=Translator())
+@dbt_assets(manifest=project.manifest_path, project=project, dagster_dbt_translator=Translator(ONE_EXPORT))
 def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
     """`dbt build`: staging, marts for traders, compliance models, with their tests as asset checks."""
     os.environ.update(dbt_environment(settings()))

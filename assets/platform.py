@@ -1,5 +1,6 @@
 """The resource behind every asset: databases, lake, and which dataset the platform is working on."""
 
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from sqlalchemy import select
 from trading_platform.identifiers import DatasetId
 from trading_platform.market_data.lake import Lake
 from trading_platform.settings import Settings, settings
-from trading_platform.storage.control import Dataset
+from trading_platform.storage.control import Dataset, MarketProgress
 from trading_platform.storage.databases import Databases
 
 
@@ -44,6 +45,24 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
                 '(config {"source": "path, binance or synthetic"}) or run `trading-platform ingest`.'
             )
         return DatasetId(newest)
+
+    def market_time(self, dataset_id: DatasetId, asked: str = "") -> datetime:
+        """What a run may know: the time asked for, else as far as the platform has scored, else the end of history."""
+        if asked:
+            return datetime.fromisoformat(asked)
+        with self.databases.control() as session:
+            progress = session.get(MarketProgress, dataset_id)
+        return self.history_end(dataset_id) if progress is None else progress.scored_through
+
+    def history_end(self, dataset_id: DatasetId, asked: str = "") -> datetime:
+        """Where history ends and the replay begins; first models learn nothing after it. Live data: the last bar."""
+        if asked:
+            return datetime.fromisoformat(asked)
+        with self.databases.control() as session:
+            dataset = session.get_one(Dataset, dataset_id)
+        if dataset.replay_from is not None:
+            return dataset.replay_from
+        return max(datetime.fromisoformat(entry["last"]) for entry in dataset.symbols.values())
 
 
 class OnDataset(dg.Config):

@@ -23,6 +23,7 @@ from assets import partitions
 from definitions import defs
 from jobs import pass_trading
 from jobs.pass_summary import PassSummary
+from trading_platform.accounts.users import first_users
 from trading_platform.settings import settings
 from trading_platform.storage.databases import Databases
 
@@ -38,10 +39,11 @@ class PassFailedError(RuntimeError):
 class OnePass:
     """The stages in order; what each needs from the one before is passed along, nothing is kept on the side."""
 
-    def __init__(self, console: Console, *, drill: str, speed: str) -> None:
+    def __init__(self, console: Console, *, drill: str, speed: str, once: bool) -> None:
         self.console = console
         self.drill = drill
         self.speed = speed
+        self.once = once
         self.settings = settings()
         self.databases = Databases(self.settings)
         self.instance = dg.DagsterInstance.get()
@@ -58,6 +60,7 @@ class OnePass:
 
     def run(self, data: str) -> None:
         source = choose_source(data, self.console)
+        first_users(self.databases)
         with self.progress:
             with self.stage("collect"):
                 dataset_id = self.collect(source)
@@ -66,7 +69,7 @@ class OnePass:
             with self.stage("trade") as report:
                 services = pass_trading.Services(self.settings, self.databases, dataset_id)
                 services.start()
-                pass_trading.replay(services, speed=self.speed, report=report)
+                pass_trading.replay(services, speed=self.speed, beyond_tail=not self.once, report=report)
             with self.stage("learn") as report:
                 self.learn(dataset_id, report)
             with self.stage("report"):
@@ -89,7 +92,7 @@ class OnePass:
         self.execute("evaluate", {name: {"dataset_id": dataset_id} for name in names})
         run_key = self.summary.retraining_key(dataset_id)
         if run_key is not None:
-            report("drift: waiting for the sensor's retraining run", 0.6)
+            report("drift: waiting for the sensor's retraining run", 1, 2)
             self.summary.retraining_run_id = self.wait_for_run(run_key)
 
     def report(self, dataset_id: str) -> None:
@@ -118,8 +121,8 @@ class OnePass:
         self.summary.seconds[name] = round(time.monotonic() - started, 1)
 
     def _reporter(self, task: TaskID) -> assets.progress.Listener:
-        def report(what: str, fraction: float) -> None:
-            self.progress.update(task, completed=min(fraction, 0.999), what=what)
+        def report(what: str, done: int, total: int) -> None:
+            self.progress.update(task, completed=min(done / max(total, 1), 0.999), what=what)
 
         return report
 
@@ -190,12 +193,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the whole loop once and write <home>/run/summary.json.")
     parser.add_argument("--data", default="auto", help="a file, a folder, binance, synthetic or auto (default)")
     parser.add_argument("--drill", default="", choices=["", "drift"], help="change the replayed data on purpose")
+    parser.add_argument("--once", action="store_true", help="do not let a synthetic market run on after the pass")
     parser.add_argument("--speed", default="max", help="steps of the replay per second, or max (default)")
     options = parser.parse_args()
     console = Console()
     started = datetime.now(UTC)
     try:
-        OnePass(console, drill=options.drill, speed=options.speed).run(options.data)
+        OnePass(console, drill=options.drill, speed=options.speed, once=options.once).run(options.data)
     except (PassFailedError, pass_trading.TradingStalledError) as problem:
         console.print(f"\n[bold red]The pass stopped.[/bold red] {problem}", highlight=False)
         return 1

@@ -18,7 +18,7 @@ from trading_platform.storage.control import Dataset, Deployment, DriftReport, E
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Order, Outcome
 
-MODEL_FIGURES = ("base_rate", "accuracy", "log_loss", "brier", "ece", "precision_at_80", "coverage_at_80")
+MODEL_FIGURES = ("base_rate", "accuracy", "log_loss", "brier", "ece")
 
 
 class PassSummary:
@@ -118,12 +118,14 @@ class PassSummary:
             "parent": version.parent_id,
             "versions": count,
             "rows": version.rows,
-            "features": len(version.params.get("features", [])) or None,
+            "features": len(version.params.get("plan", {}).get("features", [])) or None,
             "folds": version.params.get("folds"),
             "trials": version.params.get("trials"),
             "trained_from": version.trained_from,
             "trained_to": version.trained_to,
             **{name: version.metrics.get(name) for name in MODEL_FIGURES},
+            "precision_at_80": version.metrics.get("precision_at", {}).get("0.8"),
+            "coverage_at_80": version.metrics.get("coverage_at", {}).get("0.8"),
             "certified_80": version.certified,
         }
 

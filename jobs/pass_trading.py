@@ -22,7 +22,7 @@ STALL_TIMEOUT_SECONDS = 120.0
 TRADABLE_VENUES = frozenset({"binance"})
 UNFINISHED = ("PLANNED", "SENDING", "SUBMITTED", "UNKNOWN")
 
-Report = Callable[[str, float], None]
+Report = Callable[[str, int, int], None]
 
 
 class TradingStalledError(RuntimeError):
@@ -77,8 +77,12 @@ class Services:
         except (httpx.HTTPError, json.JSONDecodeError):
             return {}
 
-    def start_replay(self, speed: str) -> None:
-        body = {"participants": [f"engine-{group_id}" for group_id in self.traders], "speed": _speed(speed)}
+    def start_replay(self, speed: str, beyond_tail: bool) -> None:
+        body = {
+            "participants": [f"engine-{group_id}" for group_id in self.traders],
+            "speed": _speed(speed),
+            "beyond_tail": beyond_tail,
+        }
         httpx.post(
             f"{self.settings.sandbox_url}/sandbox/replay/start", json=body, headers=self._auth(), timeout=10
         ).raise_for_status()
@@ -133,18 +137,17 @@ class Services:
         return {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
 
 
-def replay(services: Services, *, speed: str, report: Report) -> None:
+def replay(services: Services, *, speed: str, beyond_tail: bool, report: Report) -> None:
     """Run the replay to the end of the data's tail and until every order is settled; live data: only start it."""
     if services.dataset.kind == "venue":
-        report("live market: signals and paper orders follow with each closed bar", 1.0)
+        report("live market: signals and paper orders follow with each closed bar", 1, 1)
         return
     if services.tradable:
-        services.start_replay(speed)
+        services.start_replay(speed, beyond_tail)
     moved, seen = time.monotonic(), ""
     while True:
         done, total, at = _position(services)
-        fraction = done / total if total else 0.0
-        report(f"market time {at:%Y-%m-%d %H:%M}" if at else "waiting for the first bar", fraction)
+        report(f"market time {at:%Y-%m-%d %H:%M}" if at else "waiting for the first bar", done, total)
         if total and done >= total and (not services.tradable or services.settled()):
             return
         if f"{done} {at}" != seen:
