@@ -106,8 +106,7 @@ def _by_content(table: pl.DataFrame, file: str) -> Columns:
         )
     rest = [name for name in table.columns if name not in roles.values() and _is_numeric(table[name])]
     if len(table.columns) == BINANCE_KLINE_WIDTH and are_times(table[table.columns[6]]):
-        order = ("time", "open", "high", "low", "close", "volume")
-        return Columns(dict(zip(order, table.columns, strict=False)), "binance klines")
+        return Columns(dict(zip(("time", *PRICES, "volume"), table.columns, strict=False)), "binance klines")
     if len(rest) < len(PRICES):
         if rest:
             names = dict(zip(("price", "amount"), rest, strict=False))

@@ -152,6 +152,7 @@ def _less_remaining(closed: pl.DataFrame, still: pl.DataFrame) -> pl.DataFrame:
             on="first",
             by=place,
             suffix="_of",
+            check_sortedness=False,
         )
         .filter(pl.col("first") <= pl.col("last_of"))
         .group_by(*place, first=pl.col("of"))
