@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from tests.conftest import _drop
-from trading_platform.accounts.users import NewUser, Role, create_user
+from trading_platform.accounts.roles import Role
+from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.api.application import create_app
 from trading_platform.api.identity import Services
 from trading_platform.identifiers import GroupId, UserId

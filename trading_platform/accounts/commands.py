@@ -17,7 +17,8 @@ from rich.table import Table
 from sqlalchemy import select
 
 from trading_platform.accounts import users as directory
-from trading_platform.accounts.passwords import MIN_LENGTH, WeakPasswordError
+from trading_platform.accounts.passwords import MIN_LENGTH
+from trading_platform.accounts.roles import known_role
 from trading_platform.accounts.sessions import Sessions, SessionsUnavailableError, valkey
 from trading_platform.accounts.vault import Vault, VaultError, add_master_key
 from trading_platform.identifiers import GroupId, UserId
@@ -44,7 +45,7 @@ def add(
     """Add a user. The first user of a group creates the group, its schema and (once restarted) its engine."""
     with _explained():
         new = directory.NewUser(
-            email, name or email.partition("@")[0], _role(role), GroupId(group), _password(password_stdin)
+            email, name or email.partition("@")[0], known_role(role), GroupId(group), _password(password_stdin)
         )
         user_id = directory.create_user(Databases(settings()), new, actor=_actor())
     console.print(f"added {user_id} ({email}) to group {group}")
@@ -81,7 +82,7 @@ def disable(email: Email) -> None:
 def role(email: Email, new_role: Annotated[str, typer.Argument(help="trader, compliance, engineer or admin.")]) -> None:
     """Change a user's role and end all the user's sessions, which hold the old one."""
     with _explained():
-        _end_sessions(directory.set_role(Databases(settings()), email, _role(new_role), actor=_actor()))
+        _end_sessions(directory.set_role(Databases(settings()), email, known_role(new_role), actor=_actor()))
     console.print(f"{email} is now {new_role}")
 
 
@@ -122,13 +123,6 @@ def _password(from_stdin: bool) -> str:
     return first
 
 
-def _role(text: str) -> directory.Role:
-    for known in directory.ROLES:
-        if known == text:
-            return known
-    raise directory.UserError(f"role {text!r} is not known; expected one of {', '.join(directory.ROLES)}")
-
-
 def _end_sessions(user_id: UserId) -> None:
     async def end() -> int:
         redis = valkey(settings())
@@ -154,6 +148,6 @@ def _explained() -> Iterator[None]:
             f"[red]The change is made, but sessions could not be ended: {error}. Run the command again.[/red]"
         )
         raise typer.Exit(1) from None
-    except (directory.UserError, WeakPasswordError, VaultError) as error:
+    except (ValueError, VaultError) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from None

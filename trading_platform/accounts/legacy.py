@@ -18,10 +18,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from trading_platform.accounts.legacy_files import Record, read
 from trading_platform.accounts.passwords import hash_password, is_argon2_hash
+from trading_platform.accounts.roles import ROLES, Role
 from trading_platform.accounts.users import (
-    ROLES,
     NewUser,
-    Role,
     UserError,
     checked_email,
     create_user,

@@ -11,8 +11,8 @@ from sqlalchemy import select, update
 
 from trading_platform.accounts import passwords
 from trading_platform.accounts.limits import LOGINS_OF_ACCOUNT, LOGINS_OF_ADDRESS, LOGINS_OF_ONE, Limiter, TooManyError
+from trading_platform.accounts.roles import known_role
 from trading_platform.accounts.sessions import Sessions
-from trading_platform.accounts.users import ROLES, Role
 from trading_platform.identifiers import GroupId, UserId
 from trading_platform.observability import metrics
 from trading_platform.storage.control import LoginEvent, User
@@ -55,9 +55,8 @@ class Login:
             await self._record(None, email, "refused", address, agent)
             await self._limiter.count(LOGINS_OF_ADDRESS, address)
             raise LoginRefusedError("e-mail and password do not match a user who may log in")
-        role: Role = next(role for role in ROLES if role == user.role)
         token = await self._sessions.start(
-            UserId(user.user_id), GroupId(user.group_id), role, user.email, user.display_name
+            UserId(user.user_id), GroupId(user.group_id), known_role(user.role), user.email, user.display_name
         )
         await self._record(user.user_id, email, "ok", address, agent)
         await self._limiter.forget(LOGINS_OF_ONE, email, address)

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from trading_platform.accounts.joined_calls import JoinedCalls
-from trading_platform.accounts.users import Role
+from trading_platform.accounts.roles import Role
 from trading_platform.identifiers import GroupId, UserId
 from trading_platform.settings import Settings
 

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Literal, get_args
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from trading_platform.accounts.passwords import check_policy, hash_password
+from trading_platform.accounts.roles import ROLES, Role, known_role
 from trading_platform.identifiers import GroupId, UserId, content_id
 from trading_platform.settings import Settings
 from trading_platform.storage.control import Group, LoginEvent, Shard, User
@@ -25,8 +25,6 @@ from trading_platform.storage.databases import FIRST_SHARD, Databases
 from trading_platform.storage.group import RiskLimits
 from trading_platform.storage.migrate import migrate_group
 
-Role = Literal["trader", "compliance", "engineer", "admin"]
-ROLES: tuple[Role, ...] = get_args(Role)
 FIRST_USERS_FILE = "first-users.txt"
 _GROUP_ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -233,5 +231,4 @@ def _parsed(line: str, path: Path) -> FirstUser:
         raise UserError(
             f"{path}: a line is not `e-mail password role group`; delete the file and start again"
         ) from None
-    known: dict[str, Role] = {name: name for name in ROLES}
-    return FirstUser(email, password, known[role], GroupId(group))
+    return FirstUser(email, password, known_role(role), GroupId(group))

@@ -44,12 +44,18 @@ class SubjectUser:
     group_id: GroupId
 
 
-async def services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
+    """What `create_app` put there."""
     found: Services = request.app.state.services
     return found
 
 
-ServicesOf = Annotated[Services, Depends(services)]
+async def _services(request: Request) -> Services:
+    return services_of(request)
+
+
+# Dependencies here call each other as functions: a tree of them costs FastAPI more than the session check itself.
+ServicesOf = Annotated[Services, Depends(_services)]
 
 
 def token_of(request: Request) -> str | None:
@@ -60,10 +66,10 @@ def token_of(request: Request) -> str | None:
     return request.cookies.get(COOKIE)
 
 
-async def found_session(request: Request, services: ServicesOf) -> Found:
+async def found_session(request: Request) -> Found:
     """The caller's valid session, or 401."""
     token = token_of(request)
-    found = await services.sessions.find(token) if token else None
+    found = await services_of(request).sessions.find(token) if token else None
     if found is None:
         raise ProblemError(
             401, "Not logged in", "no valid session came with the request" if token is None else "the session has ended",
@@ -75,23 +81,23 @@ async def found_session(request: Request, services: ServicesOf) -> Found:
     return found
 
 
-async def reader(services: ServicesOf, found: Annotated[Found, Depends(found_session)]) -> SessionUser:
+async def reader(request: Request) -> SessionUser:
     """A logged-in user who may read."""
-    await services.limiter.count_read(READS, found.user.user_id)
+    found = await found_session(request)
+    await services_of(request).limiter.count_read(READS, found.user.user_id)
     return found.user
 
 
-async def writer(
-    request: Request, services: ServicesOf, found: Annotated[Found, Depends(found_session)]
-) -> SessionUser:
+async def writer(request: Request) -> SessionUser:
     """A logged-in user who may change something."""
+    found = await found_session(request)
     require_own_pages(request)
     if not found.confirmed:
         raise ProblemError(
             503, "The session store is away", "the session cannot be confirmed, so nothing was changed",
             expected="Valkey (TP_REDIS_URL) to answer", remedy="Try again in a few seconds.",
         )  # fmt: skip
-    await services.limiter.count(WRITES, found.user.user_id)
+    await services_of(request).limiter.count(WRITES, found.user.user_id)
     return found.user
 
 
@@ -100,14 +106,13 @@ Writer = Annotated[SessionUser, Depends(writer)]
 
 
 async def subject(
-    user: Reader,
-    services: ServicesOf,
+    request: Request,
     user_id: Annotated[
         str | None, Query(description="Another user's id; for compliance and admins only. Default: yourself.")
     ] = None,
 ) -> SubjectUser:
     """The session's user, or the one that staff names."""
-    return await resolve_subject(services, user, user_id)
+    return await resolve_subject(services_of(request), await reader(request), user_id)
 
 
 Subject = Annotated[SubjectUser, Depends(subject)]

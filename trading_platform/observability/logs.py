@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -38,6 +39,8 @@ _SECRET_IN_TEXT = re.compile(
     r"|(?P<bearer>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}",
     re.IGNORECASE,
 )
+_COULD_HOLD_SECRET = re.compile(r"[=:\s]")
+"""Whatever `_SECRET_IN_TEXT` finds has one of these; most values have none and cost one quick look."""
 # Chatty at INFO: a line for every request they send.
 _QUIET = ("httpx", "httpcore", "urllib3", "asyncio", "websockets", "ccxt.base.exchange", "alembic.runtime.migration")
 
@@ -60,13 +63,13 @@ def configure(service: str, settings: Settings | None = None) -> None:
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        redact,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         name_process,
         add_trace,
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
-        redact,
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(serializer=_to_json_bytes)],
@@ -113,7 +116,14 @@ def redact_text(text: str) -> str:
     >>> redact_text("GET /api/v3/account?timestamp=1&signature=ab12 postgresql://me:pw@db/x")
     'GET /api/v3/account?timestamp=1&signature=[redacted] postgresql://me:[redacted]@db/x'
     """
+    if not _COULD_HOLD_SECRET.search(text):
+        return text
     return _SECRET_IN_TEXT.sub(_keep_the_name, text)
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
 
 
 def _keep_the_name(match: re.Match[str]) -> str:
@@ -123,7 +133,7 @@ def _keep_the_name(match: re.Match[str]) -> str:
 def _redacted(key: object, value: Any, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(key, str) and _SECRET_KEY.search(key):
+    if isinstance(key, str) and _is_secret(key):
         return REDACTED
     if isinstance(value, str | BaseException):
         return redact_text(str(value))
