@@ -12,3 +12,12 @@
 {% macro masked_email(column) -%}
     regexp_replace({{ column }}, '^(.)[^@]*(@.*)?$', '\1***\2')
 {%- endmacro %}
+
+{# `trader:u_0123456789` -> `trader:u_***456789`. Staff (compliance, admin, engineer) and processes answer by name. #}
+{% macro masked_actor(column) -%}
+    case
+        when {{ column }} like 'trader:%'
+            then 'trader:' || {{ masked("substring(" ~ column ~ " from 8)") }}
+        else {{ column }}
+    end
+{%- endmacro %}

@@ -1,3 +1,4 @@
 select trade_id, gross_pnl, costs, net_pnl
 from {{ ref('fct_trades') }}
-where net_pnl <> gross_pnl - costs
+-- each is rounded to twelve places on its own
+where abs(net_pnl - (gross_pnl - costs)) > 0.000000001

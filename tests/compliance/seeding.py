@@ -193,8 +193,8 @@ class Books:
         with self.databases.group(self.group) as session:
             session.add(
                 AuditRow(
-                    user_id=self.user, account_id=self.account, actor="engine", event_type=event_type, event_ts=wall,
-                    strategy_id="barrier_long", exchange="binance", **columns,
+                    user_id=self.user, account_id=self.account, event_type=event_type, event_ts=wall,
+                    **({"actor": "engine", "strategy_id": "barrier_long"} | columns),
                 )
             )  # fmt: skip
 
@@ -275,7 +275,7 @@ class Books:
                 AuditRow(
                     **common, event_ts=wall, market_time=bar, dataset_id=DATASET, strategy_id="barrier_long",
                     strategy_version=f"v_{arm}", intent_id=intent.intent_id, actor="engine", event_type=event,
-                    client_order_id=client_id, exchange="binance", tag=client_id, quantity=intent.quantity, **extra,
+                    client_order_id=client_id, tag=client_id, quantity=intent.quantity, **extra,
                 )
             )  # fmt: skip
             session.flush()

@@ -60,7 +60,8 @@ def _seed(databases: Databases) -> list[Books]:
     one.open_account()
     for number in range(20):
         one.trade(*RESULTS[number % 5], arm="challenger" if number % 3 == 0 else "champion")
-    one.deny("max_open_positions")
+    one.deny("POSITIONS_TOO_MANY: open=5 limit=5")
+    one.audit("LIMITS", WALL + timedelta(hours=3), actor="trader:u_0123456789")
     for _ in range(11):
         one.audit("SEND", WALL + timedelta(hours=2), client_order_id="c", symbol="ETH/USDT", dataset_id="files_btc")
     two = Books(databases, add_group(databases, "two"), user="bob", trades=100)

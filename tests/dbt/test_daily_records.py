@@ -38,9 +38,9 @@ def page(records: Records) -> str:
 
 def test_the_order_and_trade_audit_log_is_complete(built: Built, records: Records) -> None:
     rows = read(records, "order_audit_log")
-    # 20 trades of two orders with five events each, a refusal, 11 orders; and one trade of group two before midnight
-    assert len(rows) == 20 * 2 * 5 + 1 + 11 + 2 * 5 == records.figures["audit_entries"]
-    assert [int(row["seq"]) for row in rows if row["group_id"] == "one"] == list(range(1, 213))
+    # 20 trades of two orders with five events each, a refusal, a change of limits, 11 orders; a trade of group two
+    assert len(rows) == 20 * 2 * 5 + 1 + 1 + 11 + 2 * 5 == records.figures["audit_entries"]
+    assert [int(row["seq"]) for row in rows if row["group_id"] == "one"] == list(range(1, 214))
     first = rows[0]
     assert first["event_ts_utc"] == "2026-11-19T05:00:00.000Z"
     assert first["event_ts_ist"] == "2026-11-19T10:30:00.000+05:30"

@@ -25,7 +25,7 @@ def books(databases: Databases) -> Books:
     made = Books(databases, one)
     made.open_account()
     made.trade("60000", "60600.5")
-    made.deny("max_open_positions")
+    made.deny("POSITIONS_TOO_MANY: open=5 limit=5")
     two = Books(databases, add_group(databases, "two"), user="bob")
     two.open_account()
     export(databases)

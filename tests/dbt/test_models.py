@@ -146,15 +146,19 @@ def test_what_officers_see_is_masked(built: Built) -> None:
     assert access == {"user_ref": "a***", "email_masked": "a***@example.org"}
     refs = {row["account_ref"] for row in built.rows("select distinct account_ref from compliance.order_audit_log")}
     assert refs == {"acct_***ne_ann", "acct_***wo_bob"}
+    actors = built.rows("select distinct actor from compliance.order_audit_log where event_type = 'LIMITS'")
+    assert actors == [{"actor": "trader:u_***456789"}]
 
 
 def test_incidents_halts_and_refusals_are_listed(built: Built) -> None:
     (incident,) = built.rows("select * from compliance.incident_log")
     assert (incident["duration_minutes"], incident["technical_glitch"]) == (7.0, True)
-    rows = built.rows("select action, group_id, reason, reset_by from compliance.risk_control_log order by action")
+    rows = built.rows(
+        "select action, group_id, control_id, observed, threshold, reset_by from compliance.risk_control_log order by action"
+    )
     assert [tuple(row.values()) for row in rows] == [
-        ("blocked", "one", "max_open_positions", None),
-        ("halted", "one", "drill", "bob"),
+        ("blocked", "one", "POSITIONS_TOO_MANY", "5", "5", None),
+        ("halted", "one", "halt latch", None, None, "bob"),
     ]
 
 

@@ -25,7 +25,7 @@ import struct
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -46,9 +46,11 @@ LOCK_WAIT_MS = 250
 """How long sealing may make writers wait behind it."""
 LOCK_TRIES = 20
 PAUSE_SECONDS = 0.25
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 LEAF = struct.Struct(">q32s")
 MOST_PROBLEMS = 20
 ROWS = AuditRow.__table__
+COLUMNS = tuple(column.name for column in ROWS.columns)
 SEALS = AuditSeal.__table__
 log = structlog.get_logger(__name__)
 
@@ -161,7 +163,7 @@ def _seal_batch(engine: Engine, group_id: GroupId, complete_up_to: int) -> int:
         query = select(ROWS).where(ROWS.c.seq <= complete_up_to).order_by(ROWS.c.seq).limit(BATCH)
         if last_seq is not None:
             query = query.where(ROWS.c.seq > last_seq)
-        rows = [row._asdict() for row in session.execute(query)]
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in session.execute(query)]
         if not rows:
             return 0
         leaves = b"".join(leaf(row) for row in rows)
@@ -220,17 +222,18 @@ def canonical(row: Mapping[str, Any]) -> bytes:
     >>> canonical({"seq": 7, "price": Decimal("1.500000000000"), "side": None})
     b'{"price":"1.5","seq":7}'
     """
-    shown = {name: _plain(value) for name, value in row.items() if value is not None}
-    return json.dumps(shown, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return ENCODER.encode({name: _plain(value) for name, value in row.items() if value is not None}).encode()
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
     if isinstance(value, Decimal):
         shown = format(value, "f")
         shown = shown.rstrip("0").rstrip(".") if "." in shown else shown
         return "0" if shown == "-0" else shown
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return value.astimezone(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
     return value
 
 
@@ -274,7 +277,7 @@ class _Rows:
 
     def __init__(self, session: Session) -> None:
         query = select(ROWS).order_by(ROWS.c.seq).execution_options(yield_per=2_000)
-        self._rows = (row._asdict() for row in session.execute(query))
+        self._rows = (dict(zip(COLUMNS, row, strict=True)) for row in session.execute(query))
         self._next = next(self._rows, None)
 
     def up_to(self, seq: int) -> Iterator[Mapping[str, Any]]:

@@ -1,5 +1,6 @@
 """What in a day's records an officer must look at: exceptions, most serious first, each with what to do about it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -12,6 +13,8 @@ from trading_platform.identifiers import GroupId
 Severity = Literal["critical", "warning", "note"]
 ORDER: tuple[Severity, ...] = ("critical", "warning", "note")
 Table = list[dict[str, Any]]
+REFUSALS = frozenset({"refused", "throttled"})
+"""Results of a log-in that did not succeed."""
 
 
 @dataclass(frozen=True)
@@ -156,17 +159,21 @@ def _controls(rows: Table) -> list[Finding]:
                     "warning", f"Halts cleared by the person who had set them: {len(same)}.", "risk_control_log.csv"
                 )
             )
-    if blocks := len(rows) - len(halts):
+    blocks = Counter(row["control_id"] for row in rows if row["action"] == "blocked")
+    if blocks:
+        most = ", ".join(f"{rule} {number:,}" for rule, number in blocks.most_common(3))
         found.append(
             Finding(
-                "note", f"Orders that risk control refused before they were sent: {blocks}.", "risk_control_log.csv"
+                "note",
+                f"Orders that risk control refused before they were sent: {blocks.total():,} ({most}).",
+                "risk_control_log.csv",
             )
         )
     return found
 
 
 def _access(rows: Table) -> list[Finding]:
-    refused = sum(row["result"] not in {"ok", "success"} for row in rows)
+    refused = sum(row["result"] in REFUSALS for row in rows)
     return [Finding("note", f"Accesses refused: {refused}.", "access_log.csv")] if refused else []
 
 

@@ -39,7 +39,7 @@ class RecordFolder:
             writer = csv.writer(handle, lineterminator="\r\n")  # RFC 4180
             writer.writerow(columns)
             for row in rows:
-                writer.writerow([cell(row[column]) for column in columns])
+                writer.writerow([None if (value := row[column]) is None else cell(value) for column in columns])
                 count += 1
         self.written[f"{name}.csv"]["rows"] = count
         return count

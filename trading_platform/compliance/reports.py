@@ -19,19 +19,18 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, bindparam, inspect, select, text
 
-from trading_platform.compliance.audit import LEAF, Verification, canonical, seal, verify
-from trading_platform.compliance.findings import Finding, find
+from trading_platform.compliance.audit import COLUMNS, LEAF, Verification, canonical, seal, verify
+from trading_platform.compliance.findings import REFUSALS, Finding, find
 from trading_platform.compliance.page import render
 from trading_platform.compliance.record_files import IST, RecordFolder, keep_until
 from trading_platform.identifiers import GroupId
 from trading_platform.storage.databases import Database, Databases
-from trading_platform.storage.group import AuditRow, AuditSeal
+from trading_platform.storage.group import AuditSeal
 
 Progress = Callable[[str, float], None]
 log = structlog.get_logger(__name__)
 
 PRICES = {"live market": "live market prices", "replayed": "replayed data", "synthetic": "synthetic data"}
-ENTRY_COLUMNS = [column.name for column in AuditRow.__table__.columns]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ RECORDS = (
     ),
     Record(
         "risk_control_log", "Risk controls: refused orders and halts", "event_date", "event_ts_utc, event_id",
-        ("event_ts_ist", "group_id", "action", "scope", "scope_ref", "control_id", "reason", "actor", "reset_by", "reset_reason"),
+        ("event_ts_ist", "group_id", "action", "scope", "scope_ref", "control_id", "observed", "threshold", "reason", "actor", "reset_by", "reset_reason"),
     ),
     Record(
         "access_log", "Access", "event_date", "event_ts_utc, event_id",
@@ -160,7 +159,7 @@ def _figures(
         "risk_blocks": counts.get("RISK_BLOCK", 0),
         "halts": sum(row["action"] == "halted" for row in tables["risk_control_log"]),
         "rate_breaches": sum(row["breached"] for row in tables["ops_rate"]),
-        "log_ins_refused": sum(row["result"] not in {"ok", "success"} for row in tables["access_log"]),
+        "log_ins_refused": sum(row["result"] in REFUSALS for row in tables["access_log"]),
         "incidents": len(tables["incident_log"]),
         "exceptions": sum(finding.severity != "note" for finding in findings),
     }
@@ -257,7 +256,8 @@ class _Books:
             f"select * from {table} where {column} >= :start and {column} < :end and group_id in :groups order by group_id, seq"
         ).bindparams(bindparam("groups", expanding=True))
         stream = self.connection.execute(query.execution_options(yield_per=2_000), self._parameters())
-        return (dict(row) for row in stream.mappings())
+        names = tuple(stream.keys())
+        return (dict(zip(names, row, strict=True)) for row in stream)
 
     def _mine(self, table: str) -> str:
         """Shared records (incidents, the register) belong to every group; platform-wide rows of the others too."""
@@ -301,7 +301,7 @@ class _Trail:
             group_id = GroupId(held["group_id"])
             if seals is None or seals.group_id != group_id:
                 seals = _Seals(self._databases, group_id, first_seq=held["seq"])
-            entry_hash = hashlib.sha256(canonical({name: held[name] for name in ENTRY_COLUMNS})).digest()
+            entry_hash = hashlib.sha256(canonical({name: held[name] for name in COLUMNS})).digest()
             sealed, batch = seals.of(held["seq"])
             if sealed is not None and sealed != entry_hash:
                 self.unlike_sealed.append(f"{group_id}/{held['seq']}")

@@ -5,7 +5,7 @@ with requests as (
         account_id,
         account_kind,
         data_label,
-        coalesce(exchange, 'unknown') as exchange,
+        exchange_or_venue as exchange,
         event_ts_ist,
         event_type,
         strategy_id,

@@ -4,7 +4,7 @@ with requests as (
         a.group_id,
         a.account_kind,
         a.data_label,
-        coalesce(a.exchange, 'unknown') as segment,
+        a.exchange_or_venue as segment,
         coalesce(a.strategy_id, 'none') as strategy_id,
         a.event_type,
         -- within 0.75 % of the last traded price: exempt from the exchange's count

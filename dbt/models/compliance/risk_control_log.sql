@@ -1,17 +1,18 @@
+-- A denial reads `RULE: observed=… limit=…`.
 with blocks as (
     select
         'block-' || group_id || '-' || seq as event_id,
         event_ts,
         group_id,
-        coalesce(detail ->> 'rule', detail ->> 'control', 'pre-trade risk') as control_id,
+        coalesce(nullif(split_part(status_message, ':', 1), ''), 'unnamed rule') as control_id,
         'order' as scope,
         {{ masked('account_id') }} as scope_ref,
         data_label,
-        coalesce(detail ->> 'limit', detail ->> 'threshold') as threshold,
-        detail ->> 'observed' as observed,
+        substring(status_message from '(?:limit|minimum|cash|last)=(\S+)') as threshold,
+        substring(status_message from '(?:notional|position|open|price|lost|orders)=(\S+)') as observed,
         'blocked' as action,
-        coalesce(status_message, detail ->> 'reason') as reason,
-        actor,
+        status_message as reason,
+        {{ masked_actor('actor') }} as actor,
         strategy_id,
         symbol,
         intent_id as order_ref,
@@ -40,13 +41,13 @@ halts as (
         null::varchar as observed,
         'halted' as action,
         h.reason,
-        h.set_by as actor,
+        {{ masked_actor('h.set_by') }} as actor,
         null::varchar as strategy_id,
         null::varchar as symbol,
         null::varchar as order_ref,
         null::timestamptz as market_time,
         h.cleared_at as reset_at,
-        h.cleared_by as reset_by,
+        {{ masked_actor('h.cleared_by') }} as reset_by,
         h.clear_reason as reset_reason
     from {{ source('raw', 'halts') }} as h
     left join {{ ref('stg_accounts') }} as a on h.scope = 'account' and a.account_id = h.scope_id
