@@ -179,7 +179,7 @@ def seed_books(databases: Databases, group_id: GroupId, user: str) -> None:
         session.add(
             Position(
                 user_id=user, account_id=account, strategy_id="barrier_long", symbol="BTC/USDT",
-                quantity=Decimal("0.010000"), average_price=Decimal(42000), realized_pnl=Decimal("12.5"),
+                quantity=Decimal("0.010000"), average_price=Decimal(42000), realized_pnl=Decimal("12.5"), fees=Decimal("0.42"),
             )
         )  # fmt: skip
         session.merge(

@@ -75,6 +75,7 @@ def test_a_real_process_serves_logs_and_stops(
             lines = stream.iter_lines()
             snapshot = next(json.loads(line[6:]) for line in lines if line.startswith('data: {"equity"'))
             assert (snapshot["equity"], snapshot["open_positions"], snapshot["closed_trades"]) == ("10024", 1, 25)
+            assert snapshot["realized_pnl"] == "12.08"  # net of fees
             assert snapshot["engine"] == {"state": "RUNNING", "alive": True, "market_time": None}
             process.send_signal(signal.SIGTERM)
             list(lines)  # the stream ends by itself

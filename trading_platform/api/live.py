@@ -161,7 +161,9 @@ class LiveHub:
                     "cash": _text(current.cash if current else None),
                     "currency": current.currency if current else None,
                     "account_id": current.account_id if current else None,
-                    "realized_pnl": _text(sum((row.realized_pnl for row in traded), Decimal(0)) if current else None),
+                    "realized_pnl": _text(
+                        sum((row.realized_pnl - row.fees for row in traded), Decimal(0)) if current else None
+                    ),
                     "open_positions": sum(row.quantity != 0 for row in own),
                     "closed_trades": self._trades[user_id][1],
                     "market_time": _moment(current, progress),
