@@ -29,6 +29,7 @@ class Exchange:
         self.requests = 0
         self.connections = 0
         self.failing_requests = 0
+        self.unlisted: set[str] = set()
         self.url = ""
 
     def close_bar(self, index: int, *symbols: str) -> None:
@@ -69,6 +70,8 @@ class Exchange:
         if self.failing_requests:
             self.failing_requests -= 1
             return web.Response(status=503, text="{}")
+        if request.query["symbol"] in self.unlisted:
+            return web.json_response({"code": -1121, "msg": "Invalid symbol."}, status=400)
         start, limit = int(request.query["startTime"]), int(request.query["limit"])
         rows = [row for _, row in sorted(self.bars[request.query["symbol"]].items()) if row[0] >= start]
         return web.json_response(rows[:limit])

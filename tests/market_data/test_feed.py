@@ -10,6 +10,7 @@ from tests.market_data.exchange import MINUTE_MS, START_MS, Exchange, kline, run
 from trading_platform.identifiers import DatasetId, Symbol
 from trading_platform.market_data import feed as feed_module
 from trading_platform.market_data.feed import LakeFeed, Step, VenueFeed
+from trading_platform.market_data.klines import KlinesRefusedError
 from trading_platform.market_data.lake import Lake
 from trading_platform.market_data.quality import Reason
 from trading_platform.market_data.synthetic import START, generate
@@ -244,3 +245,9 @@ async def test_the_lake_replays_its_tail_by_market_time(tmp_path):
     assert all([bar.symbol for bar in step.bars] == sorted(set(frame["symbol"])) for step in steps)
     later = [step async for step in LakeFeed(lake, dataset_id).steps(START + timedelta(hours=48))]
     assert [step.available_at for step in later] == [START + timedelta(hours=49), START + timedelta(hours=50)]
+
+
+async def test_a_symbol_that_the_venue_does_not_list_is_an_error_and_not_an_endless_retry(exchange: Exchange):
+    exchange.unlisted = {ETH}
+    with pytest.raises(KlinesRefusedError, match="Invalid symbol"):
+        await anext(venue_feed(exchange).steps(available(-1)))

@@ -14,10 +14,10 @@ import structlog
 
 from trading_platform.identifiers import DatasetId, Symbol, Venue
 from trading_platform.market_data.bar import Bar
+from trading_platform.market_data.klines import KlinesClient, stream_url
 from trading_platform.market_data.lake import Lake
 from trading_platform.market_data.quality import Reason, broken_rule
 from trading_platform.market_data.reading import interval_name
-from trading_platform.venues.binance_client import binance_client, stream_url
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,6 @@ PAGE = 1000
 QUIET_AFTER = 3
 """A symbol absent from so many steps running is not waited for until it is heard of again."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
-REST_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +101,13 @@ class VenueFeed:
     """Bars that broke a rule, for whoever keeps the quarantine; cleared by them."""
     reconnects: int = 0
 
-    def __post_init__(self) -> None:
-        """Importing ccxt takes 6 s and stops the event loop: let that be over before anybody's lease runs."""
-        import ccxt.async_support  # noqa: F401
-
     async def steps(self, after: datetime | None) -> AsyncIterator[Step]:
         """Endless. Cancel the task that iterates, or close the iterator, to stop."""
         if after is None and self.start is not None:
             after = self.start + self._interval - timedelta(microseconds=1)
         self._last = after
         self._absences = dict.fromkeys(self.symbols, 0)
-        self._client = binance_client(self.base_url, rate_limit=self.base_url is None)
+        self._rest = KlinesClient(self.base_url)
         pause = FIRST_PAUSE
         try:
             while True:
@@ -127,7 +122,7 @@ class VenueFeed:
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
                 pause = min(pause * 2, LONGEST_PAUSE)
         finally:
-            await self._client.close()
+            await self._rest.close()
 
     # --- one connection ----------------------------------------------------------------------------------------------
 
@@ -239,30 +234,11 @@ class VenueFeed:
 
     async def _page(self, symbol: Symbol, after: datetime, limit: int) -> list[Bar]:
         """Closed bars of one symbol available after `after`, oldest first."""
-        request = {
-            "symbol": _venue_symbol(symbol),
-            "interval": interval_name(self.interval_seconds),
-            "startTime": (after - self._interval - EPOCH) // timedelta(milliseconds=1) + 1,
-            "limit": limit,
-        }
-        rows = await self._klines(request)
+        start_ms = (after - self._interval - EPOCH) // timedelta(milliseconds=1) + 1
+        rows = await self._rest.rows(_venue_symbol(symbol), interval_name(self.interval_seconds), start_ms, limit)
         bars = [self._bar(symbol, int(row[0]), [float(value) for value in row[1:6]]) for row in rows]
         now = datetime.now(UTC)
         return [bar for bar in bars if bar.available_at > after and (self.base_url or bar.available_at <= now)]
-
-    async def _klines(self, request: dict[str, Any]) -> list[list[Any]]:
-        from ccxt.base.errors import NetworkError
-
-        for attempt in range(REST_TRIES):
-            try:
-                rows: list[list[Any]] = await self._client.public_get_klines(request)
-            except NetworkError:
-                if attempt == REST_TRIES - 1:
-                    raise
-                await asyncio.sleep(FIRST_PAUSE * 2**attempt)
-            else:
-                return rows
-        raise AssertionError("the loop returns or raises")
 
     # --- bars --------------------------------------------------------------------------------------------------------
 
@@ -311,7 +287,6 @@ def _put_first(queue: "asyncio.Queue[Bar | None]", bar: Bar | None) -> None:
 
 
 def _connection_errors() -> tuple[type[BaseException], ...]:
-    from ccxt.base.errors import NetworkError
     from websockets.exceptions import WebSocketException
 
-    return WebSocketException, NetworkError, OSError, TimeoutError
+    return WebSocketException, OSError, TimeoutError

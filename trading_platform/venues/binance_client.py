@@ -50,13 +50,6 @@ def binance_client(
     return client
 
 
-def stream_url(base_url: str | None) -> str:
-    """The WebSocket address that belongs to a REST address, without a path: `<it>/stream?streams=...`."""
-    if base_url is None:
-        return "wss://stream.binance.com:9443"
-    return base_url.rstrip("/").replace("http", "ws", 1)
-
-
 def _point_at(client: "binance", base_url: str) -> None:
     addresses = client.urls["api"]
     for name in addresses:
