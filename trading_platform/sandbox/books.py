@@ -1,22 +1,23 @@
-"""Accounts, balances, orders and trades: what the exchange owes to whom. Exact decimals; no protocol of any venue."""
+"""Accounts, balances, orders and trades: what the exchange owes to whom. Events are the only way to change them.
 
-from collections.abc import Iterable
+Whatever is locked is locked under one order, so free + locked changes by trades and fees alone. A limit buy has its
+limit price locked for every unit that is left; what a better price saves is free at once.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Literal
+from decimal import ROUND_DOWN, Decimal
 
 from trading_platform.markets.instruments import Instrument
+from trading_platform.sandbox.events import AccountOpened, Ended, Entered, Event, Filled, Listed, Reserved, Triggered
+from trading_platform.sandbox.orders import ZERO, Order, OrderList, OrderRequest, Side, Trade
 
-Side = Literal["BUY", "SELL"]
-ZERO = Decimal(0)
-OPEN_STATES = frozenset({"NEW", "PARTIALLY_FILLED"})
-
-
-class InsufficientBalanceError(Exception):
-    """The free balance does not cover the order."""
+FEE_UNIT = Decimal("1e-8")
+STOP_MARKET_ALLOWANCE = Decimal("1.05")
+"""A stop-market buy locks so much times its stop price; it never spends more, however far the market gaps."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Balance:
     """One asset of one account."""
 
@@ -24,151 +25,170 @@ class Balance:
     locked: Decimal = ZERO
 
 
-@dataclass(frozen=True)
-class Trade:
-    """One execution of an order. `fee` is in `fee_asset`, taken out of what was received."""
-
-    trade_id: int
-    order_id: int
-    symbol: str
-    side: Side
-    price: Decimal
-    quantity: Decimal
-    fee: Decimal
-    fee_asset: str
-    maker: bool
-    time: int
-    """Market time, milliseconds since the epoch."""
-
-    @property
-    def quote_quantity(self) -> Decimal:
-        return self.price * self.quantity
-
-
-@dataclass
-class Order:
-    """An order and what has become of it. Times are market time in milliseconds."""
-
-    order_id: int
-    client_order_id: str
-    account_id: str
-    symbol: str
-    side: Side
-    kind: Literal["MARKET", "LIMIT", "LIMIT_MAKER"]
-    time_in_force: Literal["GTC", "IOC", "FOK"]
-    quantity: Decimal
-    price: Decimal
-    """Zero for a market order."""
-    time: int
-    updated: int
-    state: str = "NEW"
-    filled: Decimal = ZERO
-    quote_filled: Decimal = ZERO
-    locked: Decimal = ZERO
-    """What is still locked for it, in quote currency for a buy, in base for a sell."""
-    trades: list[Trade] = field(default_factory=list)
-
-    @property
-    def remaining(self) -> Decimal:
-        return self.quantity - self.filled
-
-    @property
-    def is_open(self) -> bool:
-        return self.state in OPEN_STATES
-
-
-@dataclass
+@dataclass(eq=False)
 class Account:
-    """A customer: key, secret, balances, orders in the order they came."""
+    """A customer: key, secret, balances, orders and trades in the order they came."""
 
     account_id: str
     api_key: str
     api_secret: str
     balances: dict[str, Balance] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)
+    open: dict[int, Order] = field(default_factory=dict)
     trades: list[Trade] = field(default_factory=list)
+    lists: dict[int, OrderList] = field(default_factory=dict)
     by_client_id: dict[str, Order] = field(default_factory=dict)
-    """The newest order of each client order id; an id may be used again once its order is done, as on Binance."""
+    """The newest order of each client order id: an id may be used again once its order is done, as on Binance."""
+    updated: int = 0
 
     def balance(self, asset: str) -> Balance:
         return self.balances.setdefault(asset, Balance())
 
-    def open_orders(self, symbol: str | None = None) -> Iterable[Order]:
-        return (o for o in self.orders.values() if o.is_open and symbol in (None, o.symbol))
-
 
 @dataclass
 class Books:
-    """All accounts. Numbers given to orders and trades rise by one, so that a rebuilt exchange gives the same."""
+    """All accounts and orders. Numbers of orders, trades and lists rise by one."""
 
     instruments: dict[str, Instrument]
     fee_rate: Decimal
     accounts: dict[str, Account] = field(default_factory=dict)
     by_key: dict[str, Account] = field(default_factory=dict)
+    orders: dict[int, Order] = field(default_factory=dict)
+    lists: dict[int, OrderList] = field(default_factory=dict)
     last_order_id: int = 0
     last_trade_id: int = 0
+    last_list_id: int = 0
 
-    def open_account(self, account_id: str, api_key: str, api_secret: str, balances: dict[str, str]) -> Account:
-        """Open an account, or give the existing one a new key; its balances stay what they are."""
-        account = self.accounts.get(account_id)
+    def apply(self, event: Event) -> None:
+        """Let an event happen. Events that concern queues and prices alone change nothing here."""
+        match event:
+            case Filled():
+                self._fill(event)
+            case Entered():
+                self._enter(event)
+            case Ended():
+                order = self.orders[event.order_id]
+                order.state, order.reason = event.state, event.reason
+                self._close(order, event.time)
+            case Reserved():
+                self._reserve(self.orders[event.order_id], event.amount)
+            case Triggered():
+                order = self.orders[event.order_id]
+                order.working_since = order.updated = event.time
+            case AccountOpened():
+                self._open_account(event)
+            case Listed(order_list):
+                self.lists[order_list.list_id] = order_list
+                self.accounts[order_list.account_id].lists[order_list.list_id] = order_list
+                self.last_list_id = max(self.last_list_id, order_list.list_id)
+            case _:
+                pass
+
+    def paid_asset(self, symbol: str, side: Side) -> str:
+        """What an order gives away, and therefore locks."""
+        instrument = self.instruments[symbol]
+        return instrument.quote if side == "BUY" else instrument.base
+
+    def received_asset(self, symbol: str, side: Side) -> str:
+        instrument = self.instruments[symbol]
+        return instrument.base if side == "BUY" else instrument.quote
+
+    def fee(self, side: Side, price: Decimal, quantity: Decimal) -> Decimal:
+        """Taken from what is received, cut to eight decimals."""
+        received = quantity if side == "BUY" else price * quantity
+        return (received * self.fee_rate).quantize(FEE_UNIT, ROUND_DOWN)
+
+    def siblings(self, order: Order) -> Iterator[Order]:
+        """The other open orders of its list."""
+        if order.list_id is not None and order.list_id in self.lists:
+            for number in self.lists[order.list_id].order_ids:
+                if number != order.order_id and self.orders[number].is_open:
+                    yield self.orders[number]
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _open_account(self, event: AccountOpened) -> None:
+        account = self.accounts.get(event.account_id)
         if account is None:
-            account = Account(account_id, api_key, api_secret)
-            for asset, amount in balances.items():
-                account.balance(asset).free = Decimal(amount)
-            self.accounts[account_id] = account
-        self.by_key.pop(account.api_key, None)
-        account.api_key, account.api_secret = api_key, api_secret
-        self.by_key[api_key] = account
-        return account
+            account = Account(event.account_id, event.api_key, event.api_secret)
+            account.balances = {asset: Balance(amount) for asset, amount in event.balances.items()}
+            self.accounts[event.account_id] = account
+        if self.by_key.get(account.api_key) is account:
+            del self.by_key[account.api_key]
+        account.api_key, account.api_secret = event.api_key, event.api_secret
+        self.by_key[event.api_key] = account
 
-    def add_order(self, account: Account, order: Order, worst_price: Decimal) -> None:
-        """Enter an order and lock what it can cost at most. Raises `InsufficientBalanceError`, changing nothing."""
-        instrument = self.instruments[order.symbol]
-        asset = instrument.quote if order.side == "BUY" else instrument.base
-        amount = order.quantity * worst_price if order.side == "BUY" else order.quantity
-        balance = account.balance(asset)
+    def _enter(self, event: Entered) -> None:
+        order = Order(
+            event.order_id, event.account_id, event.request, event.time, event.time, ZERO, event.list_id,
+            working_since=event.time if event.working else None,
+        )  # fmt: skip
+        self.add(order)
+        self._reserve(order, event.locked)
+
+    def add(self, order: Order) -> None:
+        """File an order under all its names; its locked funds are not moved."""
+        account = self.accounts[order.account_id]
+        self.orders[order.order_id] = account.orders[order.order_id] = order
+        account.by_client_id[order.client_order_id] = order
+        if order.is_open:
+            account.open[order.order_id] = order
+        self.last_order_id = max(self.last_order_id, order.order_id)
+
+    def _reserve(self, order: Order, amount: Decimal) -> None:
+        balance = self._paying(order)
         if amount > balance.free:
-            raise InsufficientBalanceError
+            raise ArithmeticError(f"order {order.order_id} wants {amount} locked, but {balance.free} is free")
         balance.free -= amount
         balance.locked += amount
-        order.locked = amount
-        self.last_order_id = order.order_id
-        account.orders[order.order_id] = order
-        account.by_client_id[order.client_order_id] = order
+        order.locked += amount
+        self.accounts[order.account_id].updated = order.time
 
-    def fill(self, order: Order, price: Decimal, quantity: Decimal, *, maker: bool, time: int) -> Trade:
-        """Execute a part of an order at a price."""
-        account, instrument = self.accounts[order.account_id], self.instruments[order.symbol]
-        paid, received = (
-            (instrument.quote, instrument.base) if order.side == "BUY" else (instrument.base, instrument.quote)
-        )
+    def _fill(self, event: Filled) -> None:
+        order = self.orders[event.order_id]
+        account = self.accounts[order.account_id]
+        price, quantity = event.price, event.quantity
         spent = price * quantity if order.side == "BUY" else quantity
         gained = quantity if order.side == "BUY" else price * quantity
-        fee = gained * self.fee_rate
-        account.balance(paid).locked -= spent
-        account.balance(received).free += gained - fee
-        order.locked -= spent
+        released = spent if order.side == "SELL" else (order.request.limit_price or price) * quantity
+        paying = self._paying(order)
+        paying.locked -= released
+        paying.free += released - spent
+        order.locked -= released
+        account.balance(event.fee_asset).free += gained - event.fee
         order.filled += quantity
         order.quote_filled += price * quantity
-        order.updated = time
-        self.last_trade_id += 1
+        self.last_trade_id = max(self.last_trade_id, event.trade_id)
         trade = Trade(
-            self.last_trade_id, order.order_id, order.symbol, order.side, price, quantity, fee, received, maker, time
-        )
+            event.trade_id, order.order_id, order.symbol, order.side, price, quantity, event.fee, event.fee_asset,
+            event.maker, event.time,
+        )  # fmt: skip
         order.trades.append(trade)
         account.trades.append(trade)
-        if order.remaining == 0:
-            self.finish(order, "FILLED", time)
-        else:
-            order.state = "PARTIALLY_FILLED"
-        return trade
+        order.state = "FILLED" if order.remaining == 0 else "PARTIALLY_FILLED"
+        order.updated = account.updated = event.time
+        if not order.is_open:
+            self._close(order, event.time)
 
-    def finish(self, order: Order, state: str, time: int) -> None:
-        """End an order and give back what is still locked for it."""
-        account, instrument = self.accounts[order.account_id], self.instruments[order.symbol]
-        balance = account.balance(instrument.quote if order.side == "BUY" else instrument.base)
+    def _close(self, order: Order, time: int) -> None:
+        balance = self._paying(order)
         balance.locked -= order.locked
         balance.free += order.locked
         order.locked = ZERO
-        order.state = state
         order.updated = time
+        account = self.accounts[order.account_id]
+        account.updated = time
+        del account.open[order.order_id]
+
+    def _paying(self, order: Order) -> Balance:
+        return self.accounts[order.account_id].balance(self.paid_asset(order.symbol, order.side))
+
+
+def needed(request: OrderRequest, quantity: Decimal) -> Decimal:
+    """What must be locked for `quantity` of a limit or stop order: quote currency for a buy, base for a sell."""
+    if request.side == "SELL":
+        return quantity
+    if request.limit_price is not None:
+        return quantity * request.limit_price
+    assert request.stop_price is not None
+    return quantity * request.stop_price * STOP_MARKET_ALLOWANCE

@@ -2,49 +2,65 @@
 
 In a replay the clock waits for its participants (the engines): each acknowledges a step when it has done all it wants to
 do at that time. One that stays silent for `PATIENCE_SECONDS` is left behind, with a warning, until it speaks again. So a
-replay at full speed is exact, and a dead engine cannot stop the market.
+replay at full speed is exact, and a dead engine cannot stop the market. While one that was left behind may still come
+back, time runs at `SLOW_STEPS_PER_SECOND` at most: an engine that is being restarted misses minutes, not the replay.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
 
-from trading_platform.market_data.feed import Step
 from trading_platform.sandbox.exchange import Exchange
+from trading_platform.sandbox.sources import Step
 
 log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 5.0
-BEYOND_TAIL_STEPS_PER_SECOND = 1.0
+SLOW_STEPS_PER_SECOND = 2.0
+GONE_AFTER_SECONDS = 60.0
 Speed = float | Literal["max"]
 Mode = Literal["replay", "synthetic", "live"]
+State = Literal["waiting", "running", "ended"]
 
 
 @dataclass
 class Participant:
-    """Somebody the clock waits for. `acked` is the market time up to which everything is done."""
+    """Somebody the clock waits for. `acked`: market time (milliseconds) up to which everything is done."""
 
-    acked: datetime | None = None
-    left_behind: bool = False
+    acked: int = -1
+    left_behind_at: float | None = None
+
+    @property
+    def may_come_back(self) -> bool:
+        return self.left_behind_at is not None and time.monotonic() - self.left_behind_at < GONE_AFTER_SECONDS
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The stored steps that are to be replayed: market times in milliseconds, None for live data."""
+
+    first: int | None
+    last: int | None
+    steps: int
 
 
 @dataclass
 class Clock:
-    """Drives an exchange through `steps`. `tail_ends` is the last market time of the stored tail, None for live data."""
+    """Drives an exchange."""
 
     exchange: Exchange
     mode: Mode
-    tail_starts: datetime | None
-    tail_ends: datetime | None
-    tail_steps: int
-    state: Literal["waiting", "running", "ended"] = "waiting"
-    participants: dict[str, Participant] = field(default_factory=dict)
+    tail: Tail
     speed: Speed = "max"
+    pace: float = 1.0
+    """Steps per second of a synthetic market after its stored tail."""
+    state: State = "waiting"
+    participants: dict[str, Participant] = field(default_factory=dict)
     beyond_tail: bool = False
     _started: asyncio.Event = field(default_factory=asyncio.Event)
     _acked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,93 +68,118 @@ class Clock:
     def __post_init__(self) -> None:
         if self.exchange.replay is not None:
             self._take(self.exchange.replay)
-        if self._tail_is_over() and not self.beyond_tail:
+        if self._is_at_end():
             self.state = "ended"
 
-    async def start(self, participants: list[str], speed: Speed, beyond_tail: bool) -> None:
-        """Let time run. Starting a replay that has ended only says again that it has."""
-        await self.exchange.start_replay({"participants": participants, "speed": speed, "beyond_tail": beyond_tail})
-        assert self.exchange.replay is not None
-        self._take(self.exchange.replay)
+    def start(self, participants: list[str], speed: Speed | None = None, beyond_tail: bool | None = None) -> None:
+        """Let time run, or run otherwise. A replay that has ended stays ended.
 
-    def _take(self, command: dict[str, Any]) -> None:
-        self.speed, self.beyond_tail = command["speed"], command["beyond_tail"]
-        self.participants = {name: self.participants.get(name, Participant()) for name in command["participants"]}
-        self._started.set()
+        `beyond_tail`: whether a synthetic market goes on after its stored tail; by default it does.
+        """
+        command = {
+            "participants": participants,
+            "speed": self.speed if speed is None else speed,
+            "beyond_tail": self.mode == "synthetic" and beyond_tail is not False,
+        }
+        self.exchange.start_replay(command)
+        self._take(command)
 
-    def ack(self, name: str, market_time: datetime) -> None:
-        """A participant has done all it wants to do up to `market_time`."""
+    def ack(self, name: str, market_time: int) -> None:
+        """A participant has done all it wants to do up to `market_time` (milliseconds)."""
         participant = self.participants.setdefault(name, Participant())
-        if participant.acked is None or market_time > participant.acked:
-            participant.acked = market_time
-        participant.left_behind = False
+        participant.acked = max(participant.acked, market_time)
+        if participant.left_behind_at is not None:
+            participant.left_behind_at = None
+            log.info("participant_is_back", participant=name, acked=iso(participant.acked))
         self._acked.set()
 
     async def run(self, steps: AsyncIterator[Step]) -> None:
         """Take every step in turn; returns when the source ends."""
         if self.mode != "live":
             await self._started.wait()
-        self.state = "running"
         async for step in steps:
             await self._all_done()
-            while self._tail_is_over() and not self.beyond_tail:
-                self.state = "ended"
+            while self._is_at_end():
+                self._end()
                 self._started.clear()
                 await self._started.wait()
             self.state = "running"
             began = time.monotonic()
-            await self.exchange.step(step)
-            await self._pace(began)
+            self.exchange.step(step)
+            await self.exchange.durable()
+            await self._pause(began)
         await self._all_done()
-        self.state = "ended"
-        log.info("replay_ended", market_time=str(self.exchange.market_time), steps=self.exchange.steps)
+        self._end()
 
     def status(self) -> dict[str, Any]:
+        """What GET /sandbox/status answers; times are ISO 8601, UTC."""
         return {
-            "dataset_id": self.exchange.dataset_id,
+            "dataset_id": self.exchange.genesis.dataset_id,
             "mode": self.mode,
             "state": self.state,
-            "market_time": _iso(self.exchange.market_time),
-            "first": _iso(self.tail_starts),
-            "last": _iso(self.tail_ends),
-            "steps_total": self.tail_steps,
+            "market_time": iso(self.exchange.market_time),
+            "first": iso(self.tail.first),
+            "last": iso(self.tail.last),
+            "steps_total": self.tail.steps,
             "steps_done": self.exchange.steps,
             "speed": self.speed,
-            "participants": {name: _iso(each.acked) for name, each in self.participants.items()},
+            "participants": {
+                name: iso(each.acked if each.acked >= 0 else None) for name, each in self.participants.items()
+            },
             "orders": self.exchange.books.last_order_id,
             "trades": self.exchange.books.last_trade_id,
         }
 
-    def _tail_is_over(self) -> bool:
-        now = self.exchange.market_time
-        return self.mode != "live" and now is not None and self.tail_ends is not None and now >= self.tail_ends
+    # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _pace(self, began: float) -> None:
-        speed = BEYOND_TAIL_STEPS_PER_SECOND if self._tail_is_over() and self.beyond_tail else self.speed
-        if speed != "max":
+    def _take(self, command: dict[str, Any]) -> None:
+        self.speed, self.beyond_tail = command["speed"], command["beyond_tail"]
+        self.participants = {name: self.participants.get(name, Participant()) for name in command["participants"]}
+        self._started.set()
+        self._acked.set()
+
+    def _end(self) -> None:
+        if self.state != "ended":
+            log.info("replay_ended", market_time=iso(self.exchange.market_time), steps=self.exchange.steps)
+        self.state = "ended"
+
+    def _is_past_tail(self) -> bool:
+        now, last = self.exchange.market_time, self.tail.last
+        return self.mode != "live" and now is not None and last is not None and now >= last
+
+    def _is_at_end(self) -> bool:
+        return self._is_past_tail() and not self.beyond_tail
+
+    async def _pause(self, began: float) -> None:
+        """What is left of the time that a step takes at the present speed."""
+        speed = self.pace if self._is_past_tail() else self.speed
+        if any(each.may_come_back for each in self.participants.values()):
+            speed = SLOW_STEPS_PER_SECOND if speed == "max" else min(speed, SLOW_STEPS_PER_SECOND)
+        if speed != "max" and self.mode != "live":
             await asyncio.sleep(max(1.0 / speed - (time.monotonic() - began), 0.0))
 
     async def _all_done(self) -> None:
         """Wait until every participant that keeps up has acknowledged the step before."""
         now = self.exchange.market_time
-        if now is None or self.mode == "live":
+        if now is None or self.mode == "live" or self.state == "ended":
             return
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while late := [
-            name for name, each in self.participants.items() if not each.left_behind and not _has(each, now)
-        ]:
+        while late := [n for n, each in self.participants.items() if each.left_behind_at is None and each.acked < now]:
             self._acked.clear()
             try:
-                await asyncio.wait_for(self._acked.wait(), max(deadline - time.monotonic(), 0.01))
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0.01)):
+                    await self._acked.wait()
             except TimeoutError:
                 for name in late:
-                    self.participants[name].left_behind = True
-                log.warning("participants_left_behind", participants=late, market_time=str(now))
+                    self._leave_behind(name, now)
+
+    def _leave_behind(self, name: str, now: int) -> None:
+        participant = self.participants.get(name)
+        if participant is not None and participant.acked < now:
+            participant.left_behind_at = time.monotonic()
+            log.warning("participant_left_behind", participant=name, market_time=iso(now), patience=PATIENCE_SECONDS)
 
 
-def _has(participant: Participant, market_time: datetime) -> bool:
-    return participant.acked is not None and participant.acked >= market_time
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+def iso(milliseconds: int | None) -> str | None:
+    """Market time as JSON has it."""
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1_000, UTC).isoformat()

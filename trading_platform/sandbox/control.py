@@ -3,23 +3,26 @@
 import hmac
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from trading_platform.sandbox.books import Account, Order, Trade
-from trading_platform.sandbox.clock import Clock
+from trading_platform.sandbox.books import Account
+from trading_platform.sandbox.clock import Clock, Speed
 from trading_platform.sandbox.exchange import Exchange
+from trading_platform.sandbox.orders import Order, Trade
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Control:
-    """Handlers behind the bearer token `TP_SANDBOX_ADMIN_TOKEN`. Times are ISO 8601, UTC."""
+    """Handlers behind the bearer token `TP_SANDBOX_ADMIN_TOKEN`. Times are ISO 8601, UTC; amounts decimal strings."""
 
     def __init__(self, exchange: Exchange, clock: Clock, token: str) -> None:
-        self.exchange, self.clock, self.token = exchange, clock, token
+        self.exchange, self.clock = exchange, clock
+        self._expected = f"Bearer {token}".encode()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -29,20 +32,22 @@ class Control:
             web.post("/sandbox/accounts", self._guarded(self.open_account)),
             web.get("/sandbox/books/orders", self._guarded(self.orders)),
             web.get("/sandbox/books/fills", self._guarded(self.fills)),
+            web.get("/sandbox/books/balances", self._guarded(self.balances)),
         ]
 
     async def status(self, _: web.Request) -> web.Response:
         return _json(self.clock.status())
 
     async def start(self, request: web.Request) -> web.Response:
-        """{participants: [names], speed: "max" | steps per second, beyond_tail: bool}"""
+        """{participants: [names], speed: "max" | steps per second, beyond_tail: bool}; the last two may be left out."""
         body = await _body(request, "participants")
-        speed = body.get("speed", "max")
-        await self.clock.start(
-            [str(name) for name in body["participants"]],
-            "max" if speed == "max" else float(speed),
-            bool(body.get("beyond_tail", False)),
-        )
+        participants, beyond_tail = body["participants"], body.get("beyond_tail")
+        if not isinstance(participants, list) or not all(isinstance(name, str) for name in participants):
+            raise _bad(f"participants must be a list of names, got {participants!r}")
+        if beyond_tail is not None and not isinstance(beyond_tail, bool):
+            raise _bad(f"beyond_tail must be true or false, got {beyond_tail!r}")
+        self.clock.start(participants, _speed(body.get("speed")), beyond_tail)
+        await self.exchange.durable()
         return _json(self.clock.status())
 
     async def ack(self, request: web.Request) -> web.Response:
@@ -54,24 +59,37 @@ class Control:
             raise _bad(f"market_time must be ISO 8601 with a time zone, got {body['market_time']!r}") from error
         if market_time.tzinfo is None:
             raise _bad(f"market_time needs a time zone, got {body['market_time']!r}")
-        self.clock.ack(str(body["participant"]), market_time)
-        return _json({"market_time": self.clock.status()["market_time"]})
+        self.clock.ack(str(body["participant"]), round(market_time.timestamp() * 1_000))
+        return _json({"state": self.clock.state})
 
     async def open_account(self, request: web.Request) -> web.Response:
         """{account_id, api_key, api_secret, balances {asset: "amount"}}; again: a new key, the same balances."""
         body = await _body(request, "account_id", "api_key", "api_secret", "balances")
-        account = await self.exchange.open_account(
-            body["account_id"], body["api_key"], body["api_secret"], body["balances"]
-        )
+        account_id, key, secret = body["account_id"], body["api_key"], body["api_secret"]
+        if not all(isinstance(text, str) and text for text in (account_id, key, secret)):
+            raise _bad("account_id, api_key and api_secret must be strings, and none of them empty")
+        owner = self.exchange.books.by_key.get(key)
+        if owner is not None and owner.account_id != account_id:
+            raise web.HTTPConflict(text=f"this api_key belongs to another account than {account_id!r}")
+        account = self.exchange.open_account(account_id, key, secret, _amounts(body["balances"]))
+        await self.exchange.durable()
         return _json({"account_id": account.account_id, "balances": _balances(account)})
 
     async def orders(self, request: web.Request) -> web.Response:
-        return _json([_order(order) for order in self._account(request).orders.values()])
+        """All orders of `account_id`, in the order they came."""
+        account = await self._account(request)
+        return _json([_order(order) for order in account.orders.values()])
 
     async def fills(self, request: web.Request) -> web.Response:
-        return _json([_fill(trade) for trade in self._account(request).trades])
+        """All fills of `account_id`, in the order they came."""
+        account = await self._account(request)
+        return _json([_fill(trade, account.orders[trade.order_id]) for trade in account.trades])
 
-    def _account(self, request: web.Request) -> Account:
+    async def balances(self, request: web.Request) -> web.Response:
+        return _json(_balances(await self._account(request)))
+
+    async def _account(self, request: web.Request) -> Account:
+        await self.exchange.durable()
         account = self.exchange.books.accounts.get(request.query.get("account_id", ""))
         if account is None:
             raise web.HTTPNotFound(
@@ -81,8 +99,7 @@ class Control:
 
     def _guarded(self, handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), self.token.encode()):
+            if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), self._expected):
                 raise web.HTTPUnauthorized(text="the sandbox's control routes need its admin token as a bearer token")
             return await handler(request)
 
@@ -100,6 +117,24 @@ async def _body(request: web.Request, *needed: str) -> dict[str, Any]:
     return dict(body)
 
 
+def _speed(value: object) -> Speed | None:
+    if value is None or value == "max":
+        return "max" if value else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return float(value)
+    raise _bad(f'speed must be "max" or a positive number of steps per second, got {value!r}')
+
+
+def _amounts(value: object) -> dict[str, Decimal]:
+    try:
+        amounts = {str(asset): Decimal(str(amount)) for asset, amount in dict(value).items()}  # type: ignore[call-overload]
+    except (TypeError, ValueError, InvalidOperation) as error:
+        raise _bad(f'balances must be {{asset: "amount"}}, got {value!r}') from error
+    if not all(amount.is_finite() and amount >= 0 for amount in amounts.values()):
+        raise _bad(f"balances must be finite and not negative, got {value!r}")
+    return amounts
+
+
 def _bad(message: str) -> web.HTTPBadRequest:
     return web.HTTPBadRequest(text=message)
 
@@ -110,7 +145,8 @@ def _json(body: object) -> web.Response:
 
 def _balances(account: Account) -> dict[str, dict[str, str]]:
     return {
-        asset: {"free": str(balance.free), "locked": str(balance.locked)} for asset, balance in account.balances.items()
+        asset: {"free": f"{balance.free:f}", "locked": f"{balance.locked:f}"}
+        for asset, balance in sorted(account.balances.items())
     }
 
 
@@ -120,24 +156,25 @@ def _order(order: Order) -> dict[str, Any]:
         "client_order_id": order.client_order_id,
         "symbol": order.symbol,
         "side": order.side.lower(),
-        "type": order.kind,
+        "type": order.request.kind,
         "state": order.state,
-        "quantity": str(order.quantity),
-        "filled": str(order.filled),
-        "quote_filled": str(order.quote_filled),
+        "quantity": f"{order.request.quantity:f}",
+        "filled": f"{order.filled:f}",
+        "quote_filled": f"{order.quote_filled:f}",
         "time": order.time,
     }
 
 
-def _fill(trade: Trade) -> dict[str, Any]:
+def _fill(trade: Trade, order: Order) -> dict[str, Any]:
     return {
         "trade_id": str(trade.trade_id),
         "order_id": str(trade.order_id),
+        "client_order_id": order.client_order_id,
         "symbol": trade.symbol,
         "side": trade.side.lower(),
-        "price": str(trade.price),
-        "quantity": str(trade.quantity),
-        "fee": str(trade.fee),
+        "price": f"{trade.price:f}",
+        "quantity": f"{trade.quantity:f}",
+        "fee": f"{trade.fee:f}",
         "fee_asset": trade.fee_asset,
         "time": trade.time,
     }

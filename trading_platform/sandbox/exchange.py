@@ -1,208 +1,313 @@
-"""The exchange: commands come in, go to the journal, change the books, and only then is anybody told.
+"""The exchange: a command is checked, matching decides, the events change the books, and the journal has them.
 
-Four commands change anything: open an account, place an order, cancel one, take a step of market time. Each is written
-as it was asked for; doing them again in order gives the same books, so a start after a kill is a replay of the journal.
+Every method here is synchronous and whole: it changes the books and appends one record to the journal. Whoever answers
+a customer awaits `durable()` first, so that nobody is ever told of what is not on disk, reads included.
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import structlog
 
-from trading_platform.identifiers import DatasetId, Symbol, Venue
-from trading_platform.market_data.bar import Bar
-from trading_platform.market_data.feed import Step
 from trading_platform.markets.instruments import Instrument
-from trading_platform.sandbox.books import OPEN_STATES, Account, Books, Order
-from trading_platform.sandbox.candles import Candles, milliseconds
+from trading_platform.sandbox import rules
+from trading_platform.sandbox.books import Account, Books
+from trading_platform.sandbox.candles import Candles
+from trading_platform.sandbox.events import (
+    AccountOpened,
+    BarClosed,
+    Ended,
+    Entered,
+    Event,
+    Listed,
+    as_record,
+    from_record,
+    revive,
+)
 from trading_platform.sandbox.journal import Journal, Record
-from trading_platform.sandbox.matching import Market, match_resting, place, would_take
+from trading_platform.sandbox.liquidity import Level, Liquidity
+from trading_platform.sandbox.matching import Market, Matching
+from trading_platform.sandbox.orders import Order, OrderList, OrderRequest
+from trading_platform.sandbox.rules import Refusal, RefusedError
+from trading_platform.sandbox.snapshot import restore, take
+from trading_platform.sandbox.sources import Step
 
 log = structlog.get_logger(__name__)
 
 FEE_RATE = Decimal("0.001")
-Listener = Callable[[Step], None]
+FORMAT = 1
 
 
-class RefusedError(Exception):
-    """An order that the exchange's rules refuse; `reason` is one of the rules below, for a venue's surface to word."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+class OtherExchangeError(RuntimeError):
+    """The journal belongs to an exchange of another dataset, or of a later release."""
 
 
-UNKNOWN_SYMBOL, LOT_SIZE, PRICE_FILTER, NOTIONAL = "UNKNOWN_SYMBOL", "LOT_SIZE", "PRICE_FILTER", "NOTIONAL"
-BALANCE, DUPLICATE, WOULD_TAKE, NO_MARKET, UNKNOWN_ORDER = (
-    "BALANCE",
-    "DUPLICATE",
-    "WOULD_TAKE",
-    "NO_MARKET",
-    "UNKNOWN_ORDER",
-)
+@dataclass(frozen=True)
+class Genesis:
+    """What an exchange is, decided when its journal began; a later start with other wishes changes none of it."""
+
+    dataset_id: str
+    interval_seconds: int
+    seed: int
+    instruments: list[Instrument]
+    fee_rate: Decimal = FEE_RATE
+    format: int = FORMAT
+
+
+class Listener(Protocol):
+    """Somebody who passes on what happened."""
+
+    def committed(self, events: list[Event], time: int) -> Callable[[], None] | None:
+        """Called at once, while the books are as the events left them; returns what to do once they are on disk."""
+        ...
 
 
 class Exchange:
-    """Books, markets and market time of one dataset."""
+    """Books, markets and market time of one dataset. Times are milliseconds since the epoch, UTC."""
 
-    def __init__(
-        self, dataset_id: DatasetId, interval_seconds: int, instruments: dict[str, Instrument], journal: Journal
-    ) -> None:
-        self.dataset_id = dataset_id
-        self.interval_seconds = interval_seconds
-        self.instruments = instruments
+    def __init__(self, genesis: Genesis, journal: Journal, now: Callable[[], int] | None = None) -> None:
+        self.genesis = genesis
         self.journal = journal
-        self.books = Books(instruments, FEE_RATE)
-        self.markets = {symbol: Market(instrument) for symbol, instrument in instruments.items()}
-        self.candles = {symbol: Candles(interval_seconds) for symbol in instruments}
-        self.market_time: datetime | None = None
+        self._now = now
+        """The clock of a live market; None: market time is that of the last step."""
+        self.instruments: dict[str, Instrument] = {instrument.symbol: instrument for instrument in genesis.instruments}
+        self.books = Books(dict(self.instruments), genesis.fee_rate)
+        self.markets = {
+            symbol: Market(instrument, Liquidity(instrument, genesis.seed))
+            for symbol, instrument in self.instruments.items()
+        }
+        self.candles = {symbol: Candles(genesis.interval_seconds) for symbol in self.instruments}
+        self.matching = Matching(self.books, self._post)
+        self.market_time: int | None = None
         self.steps = 0
         self.replay: Record | None = None
-        """The last command that started the replay, so that a restarted exchange goes on by itself."""
-        self.listeners: list[Listener] = []
+        """The last command that let time run, so that a restarted exchange goes on by itself."""
+        self.listener: Listener | None = None
+        self._events: list[Event] = []
+
+    @classmethod
+    def open(cls, folder: Path, genesis: Genesis, now: Callable[[], int] | None = None) -> "Exchange":
+        """The exchange of a journal folder, its books rebuilt; a new one where the folder is empty.
+
+        Raises `OtherExchangeError`, `JournalDamagedError`, `JournalInUseError`.
+        """
+        journal = Journal(folder)
+        records = journal.records()
+        first = next(records, None)
+        if first is None:
+            exchange = cls(genesis, journal, now)
+            journal.append({"c": "genesis", "genesis": genesis})
+            return exchange
+        found = first.get("genesis", {})
+        if found.get("dataset_id") != genesis.dataset_id or found.get("format") != FORMAT:
+            raise OtherExchangeError(
+                f"the journal in {folder} is of dataset {found.get('dataset_id')!r} in format {found.get('format')!r}; "
+                f"expected {genesis.dataset_id!r} in format {FORMAT}. Choose another folder with --journal."
+            )
+        exchange = cls(revive(Genesis, found), journal, now)
+        count = sum(1 for _ in map(exchange._redo, records))
+        log.info("books_rebuilt", records=count, orders=len(exchange.books.orders), market_time=exchange.market_time)
+        return exchange
+
+    @property
+    def now(self) -> int:
+        """Market time in milliseconds; 0 before the first step."""
+        return self._now() if self._now is not None else self.market_time or 0
+
+    async def durable(self) -> None:
+        """Return once all that has been done is on disk."""
+        await self.journal.durable()
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
-    def rebuild(self) -> int:
-        """Do every command of the journal again. Returns how many there were."""
-        count = 0
-        for record in self.journal.records():
-            self._do(record)
-            count += 1
-        return count
-
-    async def open_account(self, account_id: str, api_key: str, api_secret: str, balances: dict[str, str]) -> Account:
+    def open_account(self, account_id: str, api_key: str, api_secret: str, balances: dict[str, Decimal]) -> Account:
+        """Open an account, or give an existing one a new key. The same again changes nothing."""
         existing = self.books.accounts.get(account_id)
         if existing is None or (existing.api_key, existing.api_secret) != (api_key, api_secret):
-            self._write(
-                {"c": "account", "account": account_id, "key": api_key, "secret": api_secret, "balances": balances}
-            )
-        await self.journal.durable()
+            self._post(AccountOpened(account_id, api_key, api_secret, balances))
+            self._commit("account")
         return self.books.accounts[account_id]
 
-    async def place_order(self, account: Account, wanted: dict[str, Any]) -> Order:
-        """`wanted`: symbol, side, kind, time_in_force, quantity, price, client_order_id. Raises `RefusedError`."""
-        number = self.books.last_order_id + 1
-        record = {"c": "order", "account": account.account_id, "id": number, **wanted}
-        self._check(account, record)
-        self._write(record)
-        await self.journal.durable()
-        return account.orders[number]
-
-    async def cancel_order(self, account: Account, order: Order) -> Order:
-        """Raises `RefusedError` where the order is done."""
-        if not order.is_open:
-            raise RefusedError(UNKNOWN_ORDER)
-        self._write({"c": "cancel", "account": account.account_id, "id": order.order_id})
-        await self.journal.durable()
+    def place_order(self, account: Account, request: OrderRequest) -> Order:
+        """Place an order and match it. Raises `RefusedError`."""
+        request = self.checked(account, request)
+        order = self._enter(account, request)
+        self._commit("order")
         return order
 
-    async def start_replay(self, command: Record) -> None:
-        self._write({"c": "start", **command})
-        await self.journal.durable()
+    def checked(self, account: Account, request: OrderRequest) -> OrderRequest:
+        """The order as it would be placed now, its quantity worked out. Raises `RefusedError`."""
+        market = self._market(request.symbol)
+        request = self._with_quantity(market, request)
+        rules.check_filters(market, request)
+        rules.check_state(market, account, [request])
+        rules.check_funds(self.books, account, request, rules.funds(market, request))
+        return request
 
-    async def step(self, step: Step) -> None:
-        """Let market time pass: new bars, resting orders filled, listeners told once all of it is on disk."""
-        bars = [
-            [bar.symbol, milliseconds(bar), bar.open, bar.high, bar.low, bar.close, bar.volume] for bar in step.bars
-        ]
-        self._write({"c": "step", "t": int(step.available_at.timestamp() * 1_000), "bars": bars})
-        await self.journal.durable()
-        for listener in self.listeners:
-            listener(step)
+    def place_list(self, account: Account, client_id: str, upper: OrderRequest, lower: OrderRequest) -> OrderList:
+        """Place two orders of which one cancels the other, on the same funds. Raises `RefusedError`."""
+        market = self._market(upper.symbol)
+        for request in (upper, lower):
+            rules.check_filters(market, request)
+        rules.check_list_prices(market, upper, lower)
+        rules.check_state(market, account, [upper, lower])
+        if any(listed.client_id == client_id and self.is_executing(listed) for listed in account.lists.values()):
+            raise RefusedError(Refusal.DUPLICATE)
+        dearer = max(upper, lower, key=lambda leg: rules.funds(market, leg))
+        rules.check_funds(self.books, account, dearer, rules.funds(market, dearer))
+        number, list_id = self.books.last_order_id, self.books.last_list_id + 1
+        ids = {id(upper): number + 1, id(lower): number + 2}
+        listed = OrderList(list_id, account.account_id, client_id, upper.symbol, [number + 1, number + 2], self.now)
+        for leg in (upper, lower):
+            locked = rules.funds(market, leg) if leg is dearer else Decimal(0)
+            working = leg.stop_price is None
+            self._post(Entered(ids[id(leg)], account.account_id, leg, locked, working, list_id, self.now))
+        self._post(Listed(listed))
+        for leg in (upper, lower):
+            if leg.stop_price is None:
+                self.matching.enter(market, self.books.orders[ids[id(leg)]], self.now)
+        self._commit("list")
+        return listed
 
-    @property
-    def now_ms(self) -> int:
-        """Market time in milliseconds; 0 before the first step."""
-        return 0 if self.market_time is None else int(self.market_time.timestamp() * 1_000)
+    def cancel_order(self, order: Order) -> list[Order]:
+        """Cancel an order, and with it the rest of its list. Raises `RefusedError` where it is done."""
+        cancelled = self._cancel(order)
+        self._commit("cancel")
+        return cancelled
+
+    def cancel_orders(self, orders: Iterable[Order]) -> list[Order]:
+        """Cancel all of several orders that are open."""
+        cancelled = [each for order in orders if order.is_open for each in self._cancel(order)]
+        self._commit("cancel")
+        return cancelled
+
+    def replace_order(
+        self, account: Account, order: Order | None, request: OrderRequest, *, even_if_done: bool
+    ) -> tuple[list[Order] | RefusedError, Order | RefusedError | None]:
+        """Cancel an order and place another, in one record: (what became of the cancel, what of the new order).
+
+        Without `even_if_done` the new one is not tried (None) where the cancel is refused. Raises `RefusedError` where
+        the new one breaks a filter: then nothing is done.
+        """
+        market = self._market(request.symbol)
+        rules.check_filters(market, self._with_quantity(market, request))
+        cancelled: list[Order] | RefusedError
+        placed: Order | RefusedError | None = None
+        try:
+            if order is None:
+                raise RefusedError(Refusal.UNKNOWN_ORDER)
+            cancelled = self._cancel(order)
+        except RefusedError as refusal:
+            cancelled = refusal
+        if even_if_done or not isinstance(cancelled, RefusedError):
+            try:
+                placed = self._enter(account, self.checked(account, request))
+            except RefusedError as refusal:
+                placed = refusal
+        self._commit("replace")
+        return cancelled, placed
+
+    def start_replay(self, command: Record) -> None:
+        """Remember how time is to run."""
+        self.replay = command
+        self.journal.append({"c": "start", "start": command}, None)
+
+    def step(self, step: Step) -> None:
+        """Let market time pass: new bars, and all they do to orders."""
+        self.market_time = step.time
+        self.steps += 1
+        for bar in step.bars:
+            if bar.symbol in self.markets:
+                self.matching.take_bar(self.markets[bar.symbol], bar, self.now)
+        self._commit("step", step=step.time)
+        if self.journal.wants_compaction:
+            self.journal.compact(self.snapshot())
+
+    def quote(self, symbol: str, bid: Level, ask: Level) -> None:
+        """A live market's best prices. Written down only where they made something happen."""
+        self.matching.take_quote(self.markets[symbol], bid, ask, self.now)
+        self._commit("quote")
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def is_executing(self, listed: OrderList) -> bool:
+        """Whether an order of the list is open."""
+        return any(self.books.orders[number].is_open for number in listed.order_ids)
+
+    def snapshot(self) -> Iterator[Record]:
+        """The whole state as records that `open` understands."""
+        yield {"c": "genesis", "genesis": self.genesis}
+        if self.replay is not None:
+            yield {"c": "start", "start": self.replay}
+        yield from take(self.books, self.markets, self.candles, {"time": self.market_time, "steps": self.steps})
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _write(self, record: Record) -> None:
-        self.journal.append(record)
-        self._do(record)
+    def _enter(self, account: Account, request: OrderRequest) -> Order:
+        market = self.markets[request.symbol]
+        number, working = self.books.last_order_id + 1, request.stop_price is None
+        locked = rules.funds(market, request)
+        self._post(Entered(number, account.account_id, request, locked, working, None, self.now))
+        order = self.books.orders[number]
+        if working:
+            self.matching.enter(market, order, self.now)
+        return order
 
-    def _do(self, record: Record) -> None:
-        {
-            "account": self._do_account,
-            "order": self._do_order,
-            "cancel": self._do_cancel,
-            "step": self._do_step,
-            "start": self._do_start,
-        }[record["c"]](record)
+    def _cancel(self, order: Order) -> list[Order]:
+        if not order.is_open:
+            raise RefusedError(Refusal.UNKNOWN_ORDER)
+        orders = [order, *self.books.siblings(order)]
+        for each in orders:
+            self._post(Ended(each.order_id, "CANCELED", "USER_CANCELED", self.now))
+        return sorted(orders, key=lambda each: each.order_id)
 
-    def _do_account(self, record: Record) -> None:
-        self.books.open_account(record["account"], record["key"], record["secret"], record["balances"])
+    def _market(self, symbol: str) -> Market:
+        if symbol not in self.markets:
+            raise RefusedError(Refusal.UNKNOWN_SYMBOL)
+        return self.markets[symbol]
 
-    def _do_start(self, record: Record) -> None:
-        self.replay = record
-
-    def _do_step(self, record: Record) -> None:
-        self.market_time = datetime.fromtimestamp(record["t"] / 1_000, UTC)
-        self.steps += 1
-        for symbol, opened, o, h, low, c, v in record["bars"]:
-            bar = self._bar(symbol, opened, (o, h, low, c, v))
-            self.candles[symbol].add(bar)
-            match_resting(self.books, bar, record["t"])
-            self.markets[symbol].take(bar)
-
-    def _bar(self, symbol: str, opened: int, values: tuple[float, float, float, float, float]) -> Bar:
-        open_time = datetime.fromtimestamp(opened / 1_000, UTC)
-        assert self.market_time is not None
-        return Bar(
-            self.dataset_id, Venue("binance"), Symbol(symbol), self.interval_seconds, open_time, *values,
-            open_time.date(), self.market_time,
-        )  # fmt: skip
-
-    def _do_cancel(self, record: Record) -> None:
-        order = self.books.accounts[record["account"]].orders[record["id"]]
-        self.books.finish(order, "CANCELED", self.now_ms)
-
-    def _do_order(self, record: Record) -> None:
-        account = self.books.accounts[record["account"]]
-        market = self.markets[record["symbol"]]
-        order = self._order(record)
-        self.books.add_order(account, order, market.worst_price(order))
-        place(self.books, market, order, self.now_ms)
-
-    def _order(self, record: Record) -> Order:
-        return Order(
-            order_id=record["id"],
-            client_order_id=record["client_order_id"],
-            account_id=record["account"],
-            symbol=record["symbol"],
-            side=record["side"],
-            kind=record["kind"],
-            time_in_force=record["time_in_force"],
-            quantity=Decimal(record["quantity"]),
-            price=Decimal(record["price"]),
-            time=self.now_ms,
-            updated=self.now_ms,
-        )
-
-    def _check(self, account: Account, record: Record) -> None:
-        """Every rule an order can break, before it is written down."""
-        market = self.markets.get(record["symbol"])
-        if market is None:
-            raise RefusedError(UNKNOWN_SYMBOL)
+    def _with_quantity(self, market: Market, request: OrderRequest) -> OrderRequest:
+        if request.quote_quantity is None:
+            return request
         if market.last is None:
-            raise RefusedError(NO_MARKET)
-        instrument, order = market.instrument, self._order(record)
-        if order.quantity <= 0 or order.quantity % instrument.step:
-            raise RefusedError(LOT_SIZE)
-        if order.kind != "MARKET" and (order.price <= 0 or order.price % instrument.tick):
-            raise RefusedError(PRICE_FILTER)
-        price = market.last if order.kind == "MARKET" else order.price
-        if order.quantity * price < instrument.minimum_notional:
-            raise RefusedError(NOTIONAL)
-        same = account.by_client_id.get(order.client_order_id)
-        if same is not None and same.state in OPEN_STATES:
-            raise RefusedError(DUPLICATE)
-        if would_take(market, order):
-            raise RefusedError(WOULD_TAKE)
-        asset = instrument.quote if order.side == "BUY" else instrument.base
-        needed = order.quantity * market.worst_price(order) if order.side == "BUY" else order.quantity
-        if needed > account.balance(asset).free:
-            raise RefusedError(BALANCE)
+            raise RefusedError(Refusal.NO_MARKET)
+        return replace(request, quantity=rules.quantity_for(market, request))
+
+    def _post(self, event: Event) -> None:
+        self._apply(event)
+        self._events.append(event)
+
+    def _apply(self, event: Event) -> None:
+        self.books.apply(event)
+        if isinstance(event, BarClosed):
+            self.candles[event.symbol].add(event)
+            self.markets[event.symbol].apply(event, None)
+        elif not isinstance(event, AccountOpened | Listed):
+            order = self.books.orders[event.order_id]
+            self.markets[order.symbol].apply(event, order)
+
+    def _commit(self, command: str, **more: Any) -> None:
+        """One record of the events since the last commit, and word to the listener once it is on disk."""
+        events, self._events = self._events, []
+        if not events and not more:
+            return
+        told = self.listener.committed(events, self.now) if self.listener is not None else None
+        self.journal.append({"c": command, **more, "e": [as_record(event) for event in events]}, told)
+
+    def _redo(self, record: Record) -> None:
+        """Let a record of the journal happen again; it is not written again."""
+        if record["c"] == "start":
+            self.replay = record["start"]
+            return
+        if record["c"] == "snapshot":
+            clock = restore(self.books, self.markets, self.candles, record)
+            self.market_time, self.steps = clock.get("time", self.market_time), clock.get("steps", self.steps)
+            return
+        if "step" in record:
+            self.market_time = record["step"]
+            self.steps += 1
+        for event in record["e"]:
+            self._apply(from_record(event))
