@@ -13,9 +13,10 @@ from sqlalchemy import text
 from tests.market_data.exchange import MINUTE_MS, START_MS, kline, running_exchange
 from trading_platform.identifiers import DatasetId
 from trading_platform.market_data.collector import Collector, UnknownDatasetError, venue_feed
-from trading_platform.market_data.datasets import IngestOptions, ingest
+from trading_platform.market_data.datasets import symbol_spans
 from trading_platform.market_data.lake import Lake
 from trading_platform.market_data.lease import LeaseLostError, ServiceLease
+from trading_platform.market_data.sources import as_bars, candles
 from trading_platform.storage.control import Dataset, Lease, ServiceStatus
 from trading_platform.storage.databases import Databases
 
@@ -32,13 +33,29 @@ async def exchange():
 
 
 @pytest.fixture
-async def dataset(platform: Databases, exchange) -> DatasetId:
-    days = (datetime.now(UTC) - datetime(2024, 2, 29, tzinfo=UTC)).days
-    options = IngestOptions(
-        base_url=exchange.url, symbols=("BTC/USDT", "ETH/USDT"), interval_seconds=60, days=days, repair=False
-    )
+def dataset(platform: Databases, exchange) -> DatasetId:
+    """A live dataset of two symbols whose lake holds the exchange's first 20 minutes."""
     lake = Lake(platform.settings.lake_dir)
-    return (await asyncio.to_thread(ingest, platform, lake, "binance", options)).dataset_id
+    for name, symbol in ((BTC, "BTC/USDT"), (ETH, "ETH/USDT")):
+        rows = [[row[0], *map(float, row[1:6])] for row in exchange.bars[name].values()]
+        lake.write_bars(
+            as_bars(
+                candles(rows),
+                dataset_id="binance_1m",
+                venue="binance",
+                symbol=symbol,
+                interval_seconds=60,
+                source="rest",
+            )
+        )
+    with platform.control() as session:
+        session.add(
+            Dataset(
+                dataset_id="binance_1m", kind="venue", venue="binance", source="binance", interval_seconds=60,
+                symbols=symbol_spans(lake.bars("binance_1m")), details={"base_url": exchange.url},
+            )
+        )  # fmt: skip
+    return DatasetId("binance_1m")
 
 
 def opened(index: int) -> datetime:
