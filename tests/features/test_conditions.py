@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from tests.features.bars import nifty_minutes, real_hours
-from trading_platform.features.conditions import RANKED
 from trading_platform.features.sessions import SESSIONS, SessionNames
 from trading_platform.features.stream import compute
 from trading_platform.identifiers import Venue
@@ -21,16 +20,16 @@ def third(past: np.ndarray, value: float, names: tuple[str, str, str]) -> str:
     return names[0] if share < 1 / 3 else names[1] if share <= 2 / 3 else names[2]
 
 
-def test_conditions_are_ranks_within_the_last_thousand_bars(market_data: Path) -> None:
+def test_conditions_are_ranks_among_every_fourth_of_the_last_thousand_bars(market_data: Path) -> None:
     bars = real_hours(market_data)[:9_000]
     history = compute(bars)
     close = pd.Series(bars["close"].to_numpy())
     turnover = (close * pd.Series(bars["volume"].to_numpy())).ewm(span=24, adjust=False).mean().to_numpy()
     gap = np.log(close.ewm(span=20, adjust=False).mean() / close.ewm(span=100, adjust=False).mean()).to_numpy()
     for row in range(2_500, 9_000, 97):
-        sigmas = history.sigma[row - RANKED : row]
+        sigmas = np.array([history.sigma[n] for n in range(row - 1_000, row) if (n - 399) % 4 == 0])
         assert history.conditions["volatility"][row] == third(sigmas, history.sigma[row], ("low", "normal", "high"))
-        past = turnover[row - RANKED : row]
+        past = np.array([turnover[n] for n in range(row - 1_000, row) if n % 4 == 0])
         assert history.conditions["liquidity"][row] == third(past, turnover[row], ("thin", "normal", "deep"))
         limit = 1.57 * history.sigma[row]
         trend = "up" if gap[row] > limit else "down" if gap[row] < -limit else "sideways"
@@ -40,8 +39,8 @@ def test_conditions_are_ranks_within_the_last_thousand_bars(market_data: Path) -
 def test_nothing_is_claimed_before_there_is_something_to_compare_with(market_data: Path) -> None:
     history = compute(real_hours(market_data)[:450])
     assert set(history.conditions["volatility"]) == {"unknown"}
-    assert set(history.conditions["liquidity"][:100]) == {"unknown"}
-    assert "unknown" not in history.conditions["liquidity"][100:]
+    assert set(history.conditions["liquidity"][:97]) == {"unknown"}
+    assert "unknown" not in history.conditions["liquidity"][97:]
     assert set(history.conditions["trend"][:399]) == {"unknown"}
 
 

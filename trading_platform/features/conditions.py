@@ -1,7 +1,7 @@
 """Market conditions of a bar: volatility, trend and liquidity, known when the bar is (the session: `sessions.py`).
 
-Volatility and liquidity are ranks within the last `RANKED` bars of the same symbol, the bar itself not among them, so
-that "high" means high for this market at this time. The trend is the gap between a fast and a slow average of the
+Volatility and liquidity are ranks within the last `RANKED` * `EVERY` bars of the same symbol, of which every `EVERY`th is
+kept (both are slow averages), so that "high" means high for this market at this time. The trend is the gap between a fast and a slow average of the
 price, in units of volatility. Like the features, one compiled loop for history and for live bars.
 """
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-RANKED = 1_000
-FEWEST_RANKED = 100
+RANKED, EVERY = 250, 4
+FEWEST_RANKED = 25
 FAST, SLOW = 20, 100
 TREND_GAP = 1.57
 """Gap in units of the one-bar deviation. On a driftless walk the gap of these two averages has a deviation of
@@ -42,15 +42,25 @@ def empty_state() -> Floats:
 
 @njit(cache=True, error_model="numpy")
 def _third(state: Floats, start: int, seen: int, value: float) -> int:
-    """1, 2 or 3: the third of the ranked history that `value` falls into; 0 while there is too little of it."""
-    if seen < FEWEST_RANKED:
-        return 0
     smaller, equal = 0, 0
     for index in range(start, start + seen):
         smaller += state[index] < value
         equal += state[index] == value
     share = (smaller + 0.5 * equal) / seen
     return 1 if share < 1.0 / 3.0 else (2 if share <= 2.0 / 3.0 else 3)
+
+
+@njit(cache=True, error_model="numpy")
+def _rank(state: Floats, start: int, count: int, value: float) -> int:
+    """1, 2 or 3: the third of the kept history that `value` falls into; 0 while there is too little of it.
+
+    `count` values came before. Every `EVERY`th one is kept, the oldest making room, after it was ranked itself.
+    """
+    seen = min((count + EVERY - 1) // EVERY, RANKED)
+    third = _third(state, start, seen, value) if seen >= FEWEST_RANKED else 0
+    if count % EVERY == 0:
+        state[start + (count // EVERY) % RANKED] = value
+    return third
 
 
 @njit(cache=True, error_model="numpy")
@@ -70,12 +80,11 @@ def run(state: Floats, bars: Floats, sigma: Floats, codes: Floats) -> None:
         turnover = _average(state, TURNOVER, close * bars[row, VOLUME], TURNOVER_SPAN, first)
         codes[row, 0], codes[row, 1] = 0.0, 0.0
         if math.isfinite(s):
-            ranked = int(state[KNOWN_SIGMAS])
-            codes[row, 0] = _third(state, SIGMAS_FROM, min(ranked, RANKED), s)
-            state[SIGMAS_FROM + ranked % RANKED] = s
-            state[KNOWN_SIGMAS] = ranked + 1
+            known = int(state[KNOWN_SIGMAS])
+            codes[row, 0] = _rank(state, SIGMAS_FROM, known, s)
+            state[KNOWN_SIGMAS] = known + 1
             gap = math.log(fast / slow)
             codes[row, 1] = 3.0 if gap > TREND_GAP * s else (1.0 if gap < -TREND_GAP * s else 2.0)
-        codes[row, 2] = _third(state, TURNOVERS_FROM, min(count, RANKED), turnover) if turnover > 0.0 else 0.0
-        state[TURNOVERS_FROM + count % RANKED] = turnover
+        third = _rank(state, TURNOVERS_FROM, count, turnover)
+        codes[row, 2] = third if turnover > 0.0 else 0.0
         state[COUNT] = count + 1

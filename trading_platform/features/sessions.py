@@ -48,29 +48,15 @@ class SessionNames:
         if self._interval >= DAY_SECONDS:
             return np.full(len(open_times), "day")
         if self._calendar.never_closes:
-            names = _around_the_clock(open_times)
-        else:
-            located = self._calendar.locate(open_times, self._interval).with_columns(open_time=open_times)
-            names = located.select(
-                pl.when(pl.col("opens_at").is_null())
-                .then(pl.lit("off"))
-                .when(pl.col("open_time") - pl.col("opens_at") < EDGE)
-                .then(pl.lit("open"))
-                .when(pl.col("closes_at") - pl.col("open_time") <= EDGE)
-                .then(pl.lit("close"))
-                .otherwise(pl.lit("mid"))
-            ).to_series()
-        return names.to_numpy().astype(np.str_)
+            return _around_the_clock(open_times)
+        located = self._calendar.locate(open_times, self._interval)
+        since, left = open_times - located["opens_at"], located["closes_at"] - open_times
+        conditions = [(since.is_null()), (since < EDGE), (left <= EDGE)]
+        return np.select(
+            [condition.fill_null(False).to_numpy() for condition in conditions], ["off", "open", "close"], "mid"
+        )
 
 
-def _around_the_clock(open_times: pl.Series) -> pl.Series:
-    time = pl.col("time")
-    return pl.DataFrame({"time": open_times}).select(
-        pl.when(time.dt.weekday() >= 6)
-        .then(pl.lit("weekend"))
-        .when(time.dt.hour() < EUROPE_FROM)
-        .then(pl.lit("asia"))
-        .when(time.dt.hour() < US_FROM)
-        .then(pl.lit("europe"))
-        .otherwise(pl.lit("us"))
-    ).to_series()  # fmt: skip
+def _around_the_clock(open_times: pl.Series) -> NDArray[np.str_]:
+    hour, weekend = open_times.dt.hour().to_numpy(), (open_times.dt.weekday() >= 6).to_numpy()
+    return np.select([weekend, hour < EUROPE_FROM, hour < US_FROM], ["weekend", "asia", "europe"], "us")

@@ -60,14 +60,19 @@ class SymbolStream:
         self._state = self._program.empty_state()
         self._market = market.empty_state()
         self._sessions = SessionNames(venue, interval_seconds)
+        self._bar = np.empty((1, 1 + len(PRICES)))
         self.last_open_time: datetime | None = None
 
     def push(self, bar: Bar) -> Row:
         """Take one bar and return its row."""
-        values = (bar.open_time.timestamp(), bar.open, bar.high, bar.low, bar.close, bar.volume)
-        matrix, sigma, codes = self._take(np.array([values]))
+        if self.last_open_time is not None and bar.open_time <= self.last_open_time:
+            raise _disorder(self.last_open_time)
+        self._bar[0] = (bar.open_time.timestamp(), bar.open, bar.high, bar.low, bar.close, bar.volume)
+        matrix, sigma, codes = self._take(self._bar)
         self.last_open_time = bar.open_time
-        conditions = {name: names[int(codes[0, column])] for column, (name, names) in enumerate(market.NAMES.items())}
+        conditions = {
+            name: names[int(code)] for (name, names), code in zip(market.NAMES.items(), codes[0], strict=True)
+        }
         conditions["session"] = self._sessions.one(bar.open_time)
         return Row(matrix[0], float(sigma[0]), conditions)
 
@@ -75,6 +80,9 @@ class SymbolStream:
         """Take many bars (a bar frame of this symbol, sorted by open time) and return all their rows."""
         seconds = bars["open_time"].dt.timestamp("us").to_numpy() / 1e6
         values = np.column_stack([seconds, *(bars[name].cast(pl.Float64).to_numpy() for name in PRICES)])
+        last = -np.inf if self.last_open_time is None else self.last_open_time.timestamp()
+        if np.any(np.diff(values[:, 0], prepend=last) <= 0):
+            raise _disorder(self.last_open_time)
         matrix, sigma, codes = self._take(values)
         conditions = {
             name: np.array(names)[codes[:, column].astype(np.int64)]
@@ -101,21 +109,12 @@ class SymbolStream:
 
     def _take(self, bars: Floats) -> tuple[Floats, Floats, Floats]:
         """(features, sigma, condition codes) of bars (rows, 6), taken into the state."""
-        self._refuse_disorder(bars[:, 0])
         p = self._program
         matrix, sigma = np.empty((len(bars), len(p.outputs))), np.empty(len(bars))
         run(p.windows, p.averages, p.alphas, p.extremes, p.outputs, self._state, bars, matrix, sigma)
         codes = np.empty((len(bars), len(market.NAMES)))
         market.run(self._market, bars, sigma, codes)
         return matrix, sigma, codes
-
-    def _refuse_disorder(self, seconds: Floats) -> None:
-        last = -np.inf if self.last_open_time is None else self.last_open_time.timestamp()
-        if len(seconds) and (seconds[0] <= last or (len(seconds) > 1 and np.any(np.diff(seconds) <= 0))):
-            raise ValueError(
-                "bars must come in order of their opening times, each once, and later than the last one taken "
-                f"({self.last_open_time}); sort them and drop repetitions"
-            )
 
 
 def compute(bars: pl.DataFrame, features: tuple[Feature, ...] = FEATURES) -> History:
@@ -125,3 +124,10 @@ def compute(bars: pl.DataFrame, features: tuple[Feature, ...] = FEATURES) -> His
     if bars["symbol"].n_unique() > 1:
         raise ValueError(f"features are of one symbol, found {sorted(bars['symbol'].unique())}: partition the frame")
     return SymbolStream(Venue(bars["venue"][0]), int(bars["interval_seconds"][0]), features).extend(bars)
+
+
+def _disorder(last: datetime | None) -> ValueError:
+    return ValueError(
+        f"bars must come in order of their opening times, each once, and later than the last one taken ({last}); sort "
+        "them and drop repetitions"
+    )

@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 import structlog
-from sqlalchemy import func, insert, text
+from sqlalchemy import func, insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -222,17 +222,17 @@ class Scorer:
             for seq, columns in enumerate(signals, start=last + 1):
                 columns["seq"] = seq
             if signals:
-                session.execute(insert(Signal), signals)
+                session.execute(insert(Signal.__table__), signals)  # type: ignore[arg-type]
             self._advance(session, available_at, last + len(signals))
-            session.execute(text("select pg_notify('signals', :dataset)"), {"dataset": self.dataset_id})
 
     def _advance(self, session: Session, available_at: datetime, seq: int) -> None:
+        """Move the market clock on and, in the same round trip, have the engines woken at the commit."""
         new = upsert(MarketProgress).values(dataset_id=self.dataset_id, scored_through=available_at, last_seq=seq)
         session.execute(
             new.on_conflict_do_update(
                 index_elements=[MarketProgress.dataset_id],
                 set_={"scored_through": available_at, "last_seq": seq, "updated_at": func.now()},
-            )
+            ).returning(func.pg_notify("signals", self.dataset_id))
         )
 
     def _measure(self, step: Step, signals: list[dict[str, Any]], scoring: float, whole: float) -> None:
