@@ -48,6 +48,7 @@ def render(*, tables: Mapping[str, list[dict[str, Any]]], hourly: Sequence[Mappi
     )
     environment.filters["shown"] = shown
     environment.filters["heading"] = heading
+    environment.filters["css"] = css
     template = environment.get_template("daily_records.html")
     on_page = {**tables, "ops_rate": busiest(tables["ops_rate"])}
     return template.render(tables=on_page, most=ROWS_ON_PAGE, chart=hourly_bars(hourly), **known)
@@ -78,6 +79,15 @@ def heading(column: str) -> str:
     ('orders wrong id', 'time (IST)')
     """
     return HEADINGS.get(column, column.removesuffix("_ref").replace("_", " "))
+
+
+def css(value: Any, column: str) -> str:
+    """How a cell is set: numbers (n) to the right, times (t) on one line, long words (w) may break anywhere."""
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return "n"
+    if column.endswith("_ist") or column == "window_start":
+        return "t"
+    return "w" if column in {"version", "reason", "reset_reason", "impact"} else ""
 
 
 def hourly_bars(hourly: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -60,7 +60,7 @@ RECORDS = (
     ),
     Record(
         "risk_control_log", "Risk controls: refused orders and halts", "event_date", "event_ts_utc, event_id",
-        ("event_ts_ist", "group_id", "action", "scope", "scope_ref", "control_id", "observed", "threshold", "reason", "actor", "reset_by", "reset_reason"),
+        ("event_ts_ist", "group_id", "action", "scope", "scope_ref", "reason", "actor", "reset_by", "reset_reason"),
     ),
     Record(
         "access_log", "Access", "event_date", "event_ts_utc, event_id",
