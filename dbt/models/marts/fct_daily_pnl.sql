@@ -1,3 +1,4 @@
+{{ config(indexes=[{'columns': ['user_id', 'dataset_id', 'exit_date']}]) }}
 with days as (
     select
         group_id,

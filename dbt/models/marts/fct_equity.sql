@@ -1,3 +1,4 @@
+{{ config(indexes=[{'columns': ['user_id', 'account_id', 'market_time']}]) }}
 with points as (
     select
         e.*,

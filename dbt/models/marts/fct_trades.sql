@@ -1,3 +1,4 @@
+{{ config(indexes=[{'columns': ['user_id', 'dataset_id', 'exit_time']}]) }}
 select
     o.group_id,
     o.user_id,
