@@ -16,7 +16,7 @@ from trading_platform.learning.training import TrainedVersion, train_version
 from trading_platform.market_data.lake import Lake
 from trading_platform.storage.databases import Databases
 
-BARS = 4_000
+BARS = 3_000
 EMBARGO_US = PLAN.barriers.horizon_bars * 3_600_000_000
 
 
@@ -26,7 +26,7 @@ def lake(platform: Databases) -> Lake:
 
 
 def train(platform: Databases, lake: Lake, dataset_id: str, bars: int = BARS, **options) -> TrainedVersion:
-    arguments = {"kind": "logistic", "origin": "initial", "trials": 3} | options
+    arguments = {"kind": "logistic", "origin": "initial", "trials": 2} | options
     return train_version(platform, lake, PLAN, dataset_id=dataset_id, as_of=START + bars * HOUR, **arguments)
 
 
@@ -63,7 +63,7 @@ def test_random_walks_certify_nothing_and_a_leak_gives_itself_away(platform: Dat
         assert figures["log_loss"] > figures["log_loss_base_rate"] - 0.01, "nobody beats the base rate on noise"
         assert figures["accuracy"] < 0.56
         assert figures["precision_at_80"] is None, "a figure without rows to measure it on is absent"
-        assert trained.row.rows > 7_000
+        assert trained.row.rows > 5_000
 
     def leaking(bars: pl.DataFrame) -> SymbolFeatures:
         honest = PLAN.compute(bars)
@@ -84,22 +84,22 @@ def test_training_again_is_no_work_and_never_another_version(
 ) -> None:
     markets = {"A/X": walk(BARS, 1, 1.0), "B/X": walk(BARS, 2, 1.0)}
     dataset_id = plant(platform, lake, markets, "twice")
-    first = train(platform, lake, dataset_id, bars=3_000, kind="lightgbm")
-    again = train(platform, lake, dataset_id, bars=3_000, kind="lightgbm")
+    first = train(platform, lake, dataset_id, bars=2_000, kind="lightgbm")
+    again = train(platform, lake, dataset_id, bars=2_000, kind="lightgbm")
     assert (again.created, again.version_id) == (False, first.version_id)
     assert set(again.seconds) == {"look-up"}
     # From nothing but the same bars up to as_of (the later ones differ), on the resumed study: the same file.
     with platform.control() as session:
         session.delete(first.row)
     other = Lake(tmp_path_factory.mktemp("lake"))
-    cut = {symbol: {name: values[:3_000] for name, values in prices.items()} for symbol, prices in markets.items()}
+    cut = {symbol: {name: values[:2_000] for name, values in prices.items()} for symbol, prices in markets.items()}
     for symbol, prices in cut.items():
         other.write_bars(frame(dataset_id, symbol, **prices))
-    rebuilt = train(platform, other, dataset_id, bars=3_000, kind="lightgbm")
+    rebuilt = train(platform, other, dataset_id, bars=2_000, kind="lightgbm")
     assert rebuilt.created
     assert rebuilt.version_id == first.version_id
     assert rebuilt.row.artifact_sha256 == first.row.artifact_sha256
-    assert train(platform, lake, dataset_id, bars=3_000, kind="lightgbm", seed=8).version_id != first.version_id
+    assert train(platform, lake, dataset_id, bars=2_000, kind="lightgbm", seed=8).version_id != first.version_id
 
 
 def test_an_interrupted_search_goes_on_where_it_stopped(platform: Databases, lake: Lake) -> None:
@@ -116,13 +116,13 @@ def test_an_interrupted_search_goes_on_where_it_stopped(platform: Databases, lak
         if what == "searching hyperparameters":
             seen.append(done)
 
-    dataset_id = plant(platform, lake, {"A/X": walk(3_000, 1, 1.0)}, "resumed")
+    dataset_id = plant(platform, lake, {"A/X": walk(2_000, 1, 1.0)}, "resumed")
     with pytest.raises(Interrupted):
-        train(platform, lake, dataset_id, trials=4, progress=stop_after_two)
-    resumed = train(platform, lake, dataset_id, trials=4, progress=watch)
+        train(platform, lake, dataset_id, trials=4, bars=2_000, progress=stop_after_two)
+    resumed = train(platform, lake, dataset_id, trials=4, bars=2_000, progress=watch)
     assert seen == [2, 3, 4]
-    other = plant(platform, lake, {"A/X": walk(3_000, 1, 1.0)}, "in one go")
-    whole = train(platform, lake, other, trials=4)
+    other = plant(platform, lake, {"A/X": walk(2_000, 1, 1.0)}, "in one go")
+    whole = train(platform, lake, other, trials=4, bars=2_000)
     assert resumed.row.params["hyperparameters"] == whole.row.params["hyperparameters"]
     assert resumed.row.artifact_sha256 == whole.row.artifact_sha256
 
@@ -143,12 +143,12 @@ def test_no_row_is_learnt_whose_label_ends_too_late() -> None:
 
 def test_an_update_follows_a_drift_and_too_little_data_says_so(platform: Databases, lake: Lake) -> None:
     """The meaning of the signal turns round after training: the update must leave the old data behind."""
-    sign = np.where(np.arange(6_000) < 4_000, 1.0, -1.0)
-    markets = {"A/X": walk(6_000, 1, 2.0, sign), "B/X": walk(6_000, 2, 2.0, sign)}
+    sign = np.where(np.arange(4_000) < 2_500, 1.0, -1.0)
+    markets = {"A/X": walk(4_000, 1, 2.0, sign), "B/X": walk(4_000, 2, 2.0, sign)}
     dataset_id = plant(platform, lake, markets, "drifting")
     for kind in ("lightgbm", "logistic"):
-        parent = train(platform, lake, dataset_id, bars=4_000, kind=kind)
-        child = train(platform, lake, dataset_id, bars=6_000, kind=kind, origin="drift", parent_id=parent.version_id)
+        parent = train(platform, lake, dataset_id, bars=2_500, kind=kind)
+        child = train(platform, lake, dataset_id, bars=4_000, kind=kind, origin="drift", parent_id=parent.version_id)
         figures = child.row.metrics
         losses = figures["update"]["log_loss"]
         assert child.row.parent_id == parent.version_id
@@ -156,7 +156,7 @@ def test_an_update_follows_a_drift_and_too_little_data_says_so(platform: Databas
         assert losses[child.row.params["arm"]] == min(losses.values()) < losses["no change"] - 0.1
         assert figures["log_loss"] < figures["log_loss_base_rate"]
         assert figures["recertification"] == 2
-        assert datetime.fromisoformat(figures["evaluated_from"]) > START + 4_000 * HOUR, "measured on newer bars"
+        assert datetime.fromisoformat(figures["evaluated_from"]) > START + 2_500 * HOUR, "measured on newer bars"
 
     plant(platform, lake, {"A/X": walk(60, 1)}, "short")
     with pytest.raises(ValueError, match="bring more bars"):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 ISOTONIC_MINIMUM = 1_000
 MAX_BINS = 1_000
+SAMPLES_PER_STEP = 30
 EDGE = 1e-6
 """Scores are kept this far from 0 and 1, so that log-odds and log-loss stay finite."""
 
@@ -170,7 +171,15 @@ def fit_isotonic(scores: Floats, labels: NDArray[np.int8], weights: Floats | Non
             f"isotonic calibration wants {ISOTONIC_MINIMUM:,} effective samples, there are {weights.sum():,.0f}: "
             "use the sigmoid or Venn-Abers"
         )
-    fitted = IsotonicRegression(y_min=EDGE, y_max=1.0 - EDGE, out_of_bounds="clip").fit(scores, labels, weights)
+    # Steps of a few samples would say 0 or 1 at the ends of the scale: every step is given at least this many.
+    order = np.argsort(scores, kind="stable")
+    whole_steps = weights.sum() // SAMPLES_PER_STEP
+    steps = np.minimum((np.cumsum(weights[order]) - weights[order]) // SAMPLES_PER_STEP, whole_steps - 1)
+    _, first = np.unique(steps, return_index=True)
+    mass = np.add.reduceat(weights[order], first)
+    middle = np.add.reduceat((weights * scores)[order], first) / mass
+    observed = np.add.reduceat((weights * labels)[order], first) / mass
+    fitted = IsotonicRegression(y_min=EDGE, y_max=1.0 - EDGE, out_of_bounds="clip").fit(middle, observed, mass)
     return Isotonic(tuple(map(float, fitted.X_thresholds_)), tuple(map(float, fitted.y_thresholds_)))
 
 
@@ -198,13 +207,20 @@ def fit_venn_abers(scores: Floats, labels: NDArray[np.int8], weights: Floats | N
 def best_method(
     fit: tuple[Floats, NDArray[np.int8], Floats], check: tuple[Floats, NDArray[np.int8], Floats]
 ) -> tuple[str, dict[str, float]]:
-    """Which calibration does best on a later window: (method, log-loss of each). Arguments: scores, labels, weights."""
-    losses = {}
-    for method in ("sigmoid", "venn_abers", "isotonic"):
-        if method == "isotonic" and fit[2].sum() < ISOTONIC_MINIMUM:
-            continue
-        losses[method] = log_loss(fit_calibrator(method, *fit).many(check[0]), check[1], check[2])
-    return min(losses, key=lambda method: losses[method]), losses
+    """Which calibration to use on later windows: (method, log-loss of each). Arguments: scores, labels, weights.
+
+    The sigmoid, unless another is better by more than a standard error: two parameters drift less than a table does.
+    """
+    losses = {
+        method: log_losses(fit_calibrator(method, *fit).many(check[0]), check[1])
+        for method in ("sigmoid", "venn_abers", "isotonic")
+        if method != "isotonic" or fit[2].sum() >= ISOTONIC_MINIMUM
+    }
+    means = {method: float(np.average(loss, weights=check[2])) for method, loss in losses.items()}
+    best = min(means, key=lambda method: means[method])
+    gain = losses["sigmoid"] - losses[best]
+    error = float(np.sqrt(np.average((gain - gain.mean()) ** 2, weights=check[2]) / check[2].sum()))
+    return (best if means["sigmoid"] - means[best] > error else "sigmoid"), means
 
 
 def fit_calibrator(method: str, scores: Floats, labels: NDArray[np.int8], weights: Floats | None = None) -> Calibrator:

@@ -309,7 +309,7 @@ def _wanting(evidence: Evidence, policy: ExperimentPolicy) -> list[str]:
         (_not_worse(evidence.ece, policy.calibration_slack), "its calibration is worse"),
         (
             evidence.drawdown[CHAMPION] is None or _not_worse(evidence.drawdown, policy.drawdown_slack),
-            "its drawdown is worse",
+            "its drawdown is worse, or not known",
         ),
     ]
     return [text for passed, text in checks if not passed]
