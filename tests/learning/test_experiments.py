@@ -8,11 +8,11 @@ import pytest
 
 from tests.learning.markets import BARRIERS, HOUR, PLAN, START, informed, plant, publish, version_row, walk
 from trading_platform.identifiers import VersionId
+from trading_platform.learning.arms import arm_of
 from trading_platform.learning.artifact import write_artifact
 from trading_platform.learning.confidence_sequence import block_means, confidence_sequence
 from trading_platform.learning.experiments import (
     ExperimentPolicy,
-    arm_of,
     conclude,
     evaluate,
     promote,

@@ -30,7 +30,7 @@ from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.reconciliation import reconcile
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
-from trading_platform.learning.experiments import arm_of
+from trading_platform.learning.arms import arm_of
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
 from trading_platform.observability.alerts import raise_alert, resolve_alert

@@ -7,7 +7,6 @@ labels a naive test promotes an identical model 74 % of the time, this one about
 challengers that come one after another.
 """
 
-import hashlib
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +17,7 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from trading_platform.identifiers import DatasetId, ExperimentId, StrategyId, UserId, VersionId, content_id
+from trading_platform.identifiers import DatasetId, ExperimentId, StrategyId, VersionId, content_id
 from trading_platform.learning.calibration import Floats, expected_calibration_error, log_losses, reliability
 from trading_platform.learning.confidence_sequence import FIRST_LOOK, Bounds, block_means, confidence_sequence
 from trading_platform.learning.labels import BarrierSpec
@@ -32,7 +31,6 @@ from trading_platform.storage.databases import Databases
 
 log = structlog.get_logger(__name__)
 
-BUCKETS = 10_000
 MOST_PLOTTED = 500
 LEAST_TRADES = 30
 """Published bars below which a drawdown says nothing."""
@@ -80,12 +78,6 @@ class Evidence:
 # --- the split -------------------------------------------------------------------------------------------------------
 
 
-def arm_of(experiment_id: ExperimentId | str, user_id: UserId | str, split_basis_points: int) -> str:
-    """`challenger` for that share (in 1/10,000) of users, for good; everybody else follows the champion."""
-    digest = hashlib.sha256(f"{experiment_id}:{user_id}".encode()).hexdigest()
-    return CHALLENGER if int(digest, 16) % BUCKETS < split_basis_points else CHAMPION
-
-
 # --- beginning and ending --------------------------------------------------------------------------------------------
 
 
@@ -112,8 +104,11 @@ def start_experiment(
             return current
         current.ended_at = market_time
         current.evidence = current.evidence | {"ended": "its versions no longer serve"}
+    experiment_id = content_id("x", dataset_id, strategy_id, *pair, market_time.isoformat())
+    if (known := session.get(Experiment, experiment_id)) is not None:
+        return known  # begun and ended at this very market time
     experiment = Experiment(
-        experiment_id=content_id("x", dataset_id, strategy_id, *pair, market_time.isoformat()),
+        experiment_id=experiment_id,
         dataset_id=dataset_id,
         strategy_id=strategy_id,
         champion_id=pair[0],
