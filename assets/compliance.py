@@ -9,6 +9,11 @@ from assets.partitions import days
 from assets.platform import Platform
 
 GROUP = "compliance"
+COMPLIANCE_MODELS = [
+    "order_audit_log", "ops_rate", "order_to_trade_ratio", "algo_tagging", "access_log", "risk_control_log",
+    "strategy_register", "incident_log",
+]  # fmt: skip
+"""The dbt models that the records are written from."""
 
 
 @dg.asset(
@@ -25,8 +30,10 @@ GROUP = "compliance"
     description="Recomputes the hash chain of every group's audit trail and compares it with the anchors.",
 )  # fmt: skip
 def audit_verification(platform: Platform) -> dg.MaterializeResult:
-    from trading_platform.compliance.audit import verify
+    from trading_platform.compliance.audit import seal, verify
 
+    for group_id in platform.databases.group_ids():
+        seal(platform.databases, group_id)
     results = {group_id: verify(platform.databases, group_id) for group_id in platform.databases.group_ids()}
     broken = {group_id: result.problems for group_id, result in results.items() if result.problems}
     return dg.MaterializeResult(
@@ -54,7 +61,7 @@ def audit_verification(platform: Platform) -> dg.MaterializeResult:
 @dg.asset(
     group_name=GROUP,
     partitions_def=days,
-    deps=[audit_verification],
+    deps=[audit_verification, *COMPLIANCE_MODELS],
     kinds={"csv"},
     description="The day's compliance records (Indian date): order and trade audit log, rates, order-to-trade ratio, tagging, "
     "access and risk-control logs as CSV, and one readable page.",

@@ -6,6 +6,7 @@ is in the UI afterwards. Trading itself is done by the supervised services; this
 """
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
@@ -130,7 +132,10 @@ class OnePass:
         self, job: str, ops: Mapping[str, Mapping[str, Any]] | None = None, partition_key: str | None = None
     ) -> dg.ExecuteInProcessResult:
         """Run one job here, recorded on the platform's instance. Raises `PassFailedError`."""
-        config = {"ops": {name: {"config": dict(values)} for name, values in (ops or {}).items()}}
+        config = {
+            "ops": {name: {"config": dict(values)} for name, values in (ops or {}).items()},
+            "loggers": {"console": {"config": {"log_level": "ERROR"}}},  # the progress bars have the terminal
+        }
         result = defs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             run_config=config,
@@ -197,6 +202,8 @@ def main() -> int:
     parser.add_argument("--speed", default="max", help="steps of the replay per second, or max (default)")
     options = parser.parse_args()
     console = Console()
+    # Standard output belongs to the progress bars; what went wrong is in the runs' logs and on standard error.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     started = datetime.now(UTC)
     try:
         OnePass(console, drill=options.drill, speed=options.speed, once=options.once).run(options.data)
