@@ -1,58 +1,89 @@
-"""What Streamlit runs: who is asking, which pages they see, and what holds on every page."""
+"""What Streamlit runs: who is asking, whose books and which dataset they look at, and what holds on every page."""
 
 import streamlit as st
 
-from dashboard import data
+from dashboard import data, kill_switch, names
+from dashboard.sources import LoggedOut, Refused, Unavailable
 
-PAGES = {
-    "Trading": [
-        st.Page("pages/overview.py", title="Overview", icon=":material/monitoring:", default=True),
-        st.Page("pages/signals.py", title="Signals", icon=":material/bolt:"),
-        st.Page("pages/orders.py", title="Orders", icon=":material/receipt_long:"),
-    ],
-    "Learning": [
-        st.Page("pages/models.py", title="Models and experiments", icon=":material/science:"),
-        st.Page("pages/drift.py", title="Drift", icon=":material/trending_down:"),
-        st.Page("pages/conditions.py", title="Market conditions", icon=":material/thermostat:"),
-    ],
-    "Records": [
-        st.Page("pages/compliance.py", title="Compliance", icon=":material/gavel:"),
-        st.Page("pages/health.py", title="System health", icon=":material/favorite:"),
-    ],
-}
+TRADING = [
+    st.Page("pages/overview.py", title="Overview", icon=":material/monitoring:", default=True),
+    st.Page("pages/signals.py", title="Signals", icon=":material/bolt:"),
+    st.Page("pages/orders.py", title="Orders", icon=":material/receipt_long:"),
+]
+LEARNING = [
+    st.Page("pages/models.py", title="Models and experiments", icon=":material/science:"),
+    st.Page("pages/drift.py", title="Drift", icon=":material/trending_down:"),
+    st.Page("pages/conditions.py", title="Market conditions", icon=":material/thermostat:"),
+]
+COMPLIANCE = st.Page("pages/compliance.py", title="Compliance", icon=":material/gavel:")
+HEALTH = st.Page("pages/health.py", title="System health", icon=":material/favorite:")
 
 
 def main() -> None:
     st.set_page_config(page_title="Trading platform", page_icon=":material/candlestick_chart:", layout="wide")
-    user = data.current_user()
-    if user is None:
+    try:
+        viewer = data.current_viewer()
+        page = st.navigation({"Trading": TRADING, "Learning": LEARNING, "Records": _records(viewer)})
+        st.session_state["view"] = _view(viewer)
+        _banners(st.session_state["view"])
+        kill_switch.show(st.session_state["view"])
+        page.run()
+    except LoggedOut:
         st.error("You are not logged in, or your session has ended.")
-        st.link_button("Log in", "/login?next=/app/")
-        st.stop()
-    page = st.navigation(PAGES)
-    dataset = data.dataset()
+        st.link_button("Log in", "/login?next=/app/", type="primary")
+    except (Unavailable, Refused) as error:
+        st.error(str(error), icon=":material/cloud_off:")
+        st.button("Try again")
+
+
+def _records(viewer: data.Viewer) -> list[object]:
+    return [COMPLIANCE, HEALTH] if viewer.is_staff else [HEALTH]
+
+
+def _view(viewer: data.Viewer) -> data.View:
+    """What the sidebar's choices add up to."""
+    markets = data.markets()
+    people = data.people(viewer)
     with st.sidebar:
-        st.caption(f"{user['display_name']} · {user['role']}")
-        if dataset is not None:
-            st.caption(f"Dataset **{dataset['label']}**")
-        st.link_button("Data lineage (Dagster)", "/dagster/", width="stretch")
-        st.link_button("Log out", "/logout", width="stretch")
-    _banners(dataset)
-    page.run()
+        market = markets[0] if markets else None
+        if len(markets) > 1:
+            market = st.selectbox("Data", markets, format_func=lambda market: market.name, key="market")
+        user_id = viewer.user_id
+        if viewer.is_staff:
+            user_id = st.selectbox("Books of", list(people), format_func=lambda user_id: people[user_id], key="whose")
+        st.caption(f"{viewer.display_name} ({viewer.role})")
+        left, right = st.columns(2)
+        left.link_button("Lineage", "/dagster/", width="stretch", help="Data lineage and runs, in Dagster (read-only).")
+        right.link_button("Log out", "/logout", width="stretch")
+    return data.View(viewer, user_id, market)
 
 
-def _banners(dataset: dict[str, object] | None) -> None:
+def _banners(view: data.View) -> None:
     """What nobody may overlook, on whatever page they are."""
-    if dataset is None:
+    market = view.market
+    if market is None:
         st.info("No market data has been collected yet: the first pass of the loop is still on its way.")
-    elif dataset["kind"] == "synthetic":
-        st.warning("**Synthetic data.** Prices here are generated from a seed; nothing on this page is a market.")
-    elif dataset["kind"] == "files":
-        st.info("**Replayed history.** Orders go to the sandbox exchange; the market time is not now.")
-    if dataset is not None and dataset.get("drill"):
-        st.warning(f"**Drill:** the data were changed on purpose ({dataset['drill']}).")
-    for halt in data.active_halts():
-        st.error(f"**Trading is halted** ({halt['scope']} {halt['scope_id']}): {halt['reason']}")
+    else:
+        reached = f"Market time {names.moment(market.market_time)}." if market.market_time else "No bar is scored yet."
+        if market.kind == "synthetic":
+            st.warning(
+                f"**Synthetic data.** Prices are generated from a seed; nothing on this page is a market. {reached}",
+                icon=":material/experiment:",
+            )
+        elif market.kind == "files":
+            st.info(
+                f"**Replayed history.** {market.name}. Orders go to the sandbox exchange. {reached}",
+                icon=":material/history:",
+            )
+        if market.drill:
+            st.warning(f"**Drill:** the data were changed on purpose: {market.drill}.", icon=":material/warning:")
+        if not market.is_current:
+            st.info("These are the records of earlier data; the platform works on other data now (see **Data**).")
+    for halt in data.active_halts(view.viewer):
+        st.error(
+            f"**Halted: {names.halted(halt, view.viewer.user_id)}**, since {names.moment(halt['set_at'])}: {halt['reason']}",
+            icon=":material/front_hand:",
+        )
 
 
 main()

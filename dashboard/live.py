@@ -1,44 +1,78 @@
-"""Live numbers without reruns: a small component that listens to the API's event stream in the browser.
+"""Live numbers without reruns: a component that listens to the API's event stream in the browser.
 
-A rerun of a Streamlit page costs tens of milliseconds of server CPU; a thousand open pages could not each rerun every
-few seconds. So what changes by the second is drawn by the browser itself.
+A rerun of a page costs tens of milliseconds of server CPU; a thousand open pages could not each rerun every few
+seconds. So what changes by the second is drawn by the browser itself. A page in the background closes its stream: a
+browser has few connections to one host, and nobody looks.
 """
 
 import streamlit as st
 
-TILES = """
-<style>
- body { margin:0; font-family: "Source Sans Pro", system-ui, sans-serif; color:#1f2937; }
- .tiles { display:grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap:12px; }
- .tile { background:#f3f6fb; border-radius:8px; padding:10px 14px; }
- .name { font-size:12px; color:#64748b; } .value { font-size:22px; font-weight:600; margin-top:2px; }
- .up { color:#059669; } .down { color:#dc2626; } .stale { opacity:.45; }
- .foot { font-size:11px; color:#94a3b8; margin-top:6px; }
-</style>
-<div class="tiles" id="tiles"></div><div class="foot" id="foot">connecting …</div>
-<script>
- const origin = window.parent.location.origin, tiles = document.getElementById("tiles"), foot = document.getElementById("foot");
- const money = (v, c) => v == null ? "–" : Number(v).toLocaleString(undefined, {minimumFractionDigits:2, maximumFractionDigits:2}) + " " + (c||"");
- function tile(name, value, cls) { return `<div class="tile"><div class="name">${name}</div><div class="value ${cls||""}">${value}</div></div>`; }
- const sign = v => v == null || Number(v) === 0 ? "" : Number(v) > 0 ? "up" : "down";
- let last = 0;
- function draw(d) {
-   last = Date.now();
-   const e = d.engine || {};
-   tiles.innerHTML = tile("Equity", money(d.equity, d.currency)) + tile("Realised P&L, net", money(d.realized_pnl, d.currency), sign(d.realized_pnl))
-     + tile("Open positions", d.open_positions ?? "–") + tile("Closed trades", d.closed_trades ?? "–")
-     + tile("Engine", e.state || "–", e.alive === false ? "down" : "") + tile("Market time", d.market_time ? d.market_time.slice(0,16).replace("T"," ") : "–");
-   foot.textContent = "live · lease " + (e.alive ? "valid" : "expired");
-   tiles.classList.remove("stale");
- }
- const source = new EventSource(origin + "/api/stream", {withCredentials:true});
- source.addEventListener("snapshot", m => draw(JSON.parse(m.data)));
- source.onmessage = m => draw(JSON.parse(m.data));
- setInterval(() => { if (last && Date.now() - last > 15000) { tiles.classList.add("stale"); foot.textContent = "no update for " + Math.round((Date.now()-last)/1000) + " s"; } }, 1000);
-</script>
+CSS = """
+:host { display: block; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 12px; }
+.tile { background: var(--st-secondary-background-color); border-radius: 8px; padding: 12px 16px; min-height: 58px; }
+.name { font-size: 13px; opacity: .65; }
+.value { font-size: 23px; font-weight: 600; margin-top: 2px; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.unit { font-size: 13px; font-weight: 400; opacity: .65; margin-left: 4px; }
+.up { color: #047857; } .down { color: #dc2626; } .stale { opacity: .45; }
+.foot { font-size: 12px; opacity: .65; margin-top: 8px; min-height: 16px; }
 """
+
+HTML = '<div class="tiles" id="tiles"></div><div class="foot" id="foot">Connecting …</div>'
+
+JS = """
+const number = (v, digits) => Number(v).toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits});
+const clock = t => t ? t.slice(0, 16).replace("T", " ") : "–";
+const tone = v => v == null || Number(v) === 0 ? "" : Number(v) > 0 ? "up" : "down";
+
+function tile(name, value, unit, cls) {
+  const box = document.createElement("div"); box.className = "tile";
+  const head = document.createElement("div"); head.className = "name"; head.textContent = name;
+  const body = document.createElement("div"); body.className = "value " + (cls || ""); body.textContent = value;
+  if (unit) { const u = document.createElement("span"); u.className = "unit"; u.textContent = unit; body.append(u); }
+  box.append(head, body);
+  return box;
+}
+const money = (name, v, currency, cls) => tile(name, v == null ? "–" : number(v, 2), v == null ? "" : currency, cls);
+
+export default function ({ parentElement }) {
+  const tiles = parentElement.querySelector("#tiles"), foot = parentElement.querySelector("#foot");
+  let source = null, ended = false;
+
+  function draw(d) {
+    const e = d.engine || {};
+    const acting = e.alive ? e.state : e.state === "none" ? "not started" : e.state + ", not acting";
+    tiles.replaceChildren(
+      money("Equity", d.equity, d.currency),
+      money("Realised result, net", d.realized_pnl, d.currency, tone(d.realized_pnl)),
+      tile("Open positions", d.open_positions ?? "–"),
+      tile("Closed trades", d.closed_trades == null ? "–" : number(d.closed_trades, 0)),
+      tile("Engine", acting.charAt(0).toUpperCase() + acting.slice(1).toLowerCase(), "", e.alive ? "" : "down"),
+      tile("Market time", clock(d.market_time), "UTC"));
+    say("Live. Last change " + new Date().toISOString().slice(11, 19) + " UTC.", false);
+  }
+  function say(text, stale) { foot.textContent = text; tiles.classList.toggle("stale", stale); }
+  function open() {
+    if (source || ended || document.hidden) return;
+    source = new EventSource("/api/stream", { withCredentials: true });
+    source.addEventListener("snapshot", m => draw(JSON.parse(m.data)));
+    source.addEventListener("end", () => { ended = true; close(); say("Your session has ended: log in again.", true); });
+    source.onerror = () => {
+      if (source.readyState === EventSource.CLOSED) say("No live numbers: log in again, or close other pages of yours.", true);
+      else say("The live stream was lost; trying again …", true);
+    };
+  }
+  function close() { if (source) { source.close(); source = null; } }
+  function look() { document.hidden ? close() : open(); }
+  document.addEventListener("visibilitychange", look);
+  open();
+  return () => { document.removeEventListener("visibilitychange", look); close(); };
+}
+"""
+
+_component = st.components.v2.component("live_tiles", html=HTML, css=CSS, js=JS)
 
 
 def tiles() -> None:
-    """Equity, P&L, positions, engine state and market time, kept current by the browser."""
-    st.iframe(TILES, height=175)
+    """Equity, result, positions, engine and market time of whoever is logged in, kept current by the browser."""
+    _component(key="live_tiles")

@@ -1,36 +1,110 @@
-"""Market conditions: where the strategy earns and where it does not."""
+"""Market conditions: what they are now, what they were, and where the strategy earns and where it does not."""
 
 import streamlit as st
 
-from dashboard import charts, data
+from dashboard import charts, data, names, tables
 
+ORDER = {
+    "volatility": ["low", "normal", "high", "unknown"],
+    "trend": ["down", "sideways", "up", "unknown"],
+    "liquidity": ["thin", "normal", "deep", "unknown"],
+    "session": ["asia", "europe", "us", "weekend"],
+}
 NAMES = {"volatility": "Volatility", "trend": "Trend", "liquidity": "Liquidity", "session": "Session"}
 
-st.title("Market conditions")
-st.caption("The condition is the one at the entry of the trade, known at that time.")
-outcomes = data.outcomes()
-if outcomes.empty:
-    st.caption("No closed trade yet.")
-    st.stop()
-overall = outcomes["success"].mean()
-for row in (("volatility", "trend"), ("liquidity", "session")):
-    for column, condition in zip(st.columns(2), row, strict=True):
-        grouped = outcomes.groupby(condition, as_index=False).agg(
-            trades=("success", "size"), success_rate=("success", "mean"), mean_net_return=("net_return", "mean")
-        )
+
+def show_now() -> None:
+    newest = data.signals(view, limit=200)
+    if newest.empty:
+        st.caption("No bar has been scored yet.")
+        return
+    rows = newest.drop_duplicates("symbol").sort_values("symbol")
+    rows = rows.assign(**{name: rows[name].str.capitalize() for name in ORDER})
+    tables.show(
+        rows,
+        {
+            "symbol": tables.words("Instrument"),
+            "available_at": tables.time("Bar closed"),
+            "price": tables.price("Close"),
+            **{name: tables.words(label) for name, label in NAMES.items()},
+        },
+    )
+    st.caption("Volatility and liquidity rank a bar among the instrument's last 1,000, in thirds.")
+
+
+def show_results() -> None:
+    results = data.condition_results(view)
+    if results.empty:
+        st.caption("No closed trade is in the reports yet; reports follow every pass.")
+        return
+    one_type = results[results["condition_type"] == "volatility"]
+    overall = float((one_type["success_rate"] * one_type["trades"]).sum() / one_type["trades"].sum())
+    st.caption(
+        f"Closed trades of {whose} by the condition at entry, known at that time. Dashed: all of them, "
+        f"{names.percent(overall)} in profit after costs."
+    )
+    for pair in (("volatility", "trend"), ("liquidity", "session")):
+        for column, kind in zip(st.columns(2, gap="medium"), pair, strict=True):
+            rows = results[results["condition_type"] == kind]
+            rows = rows.assign(
+                condition=rows["condition"].str.capitalize(), percent=100 * rows["mean_net_return"]
+            )  # fmt: skip
+            with column:
+                st.markdown(f"**{NAMES[kind]}**")
+                charts.bars(
+                    rows, "condition", "success_rate", title="In profit after costs", format=".0%", reference=overall,
+                    order=[value.capitalize() for value in ORDER[kind]],
+                    tooltip=[{"field": "trades", "format": ",d", "title": "Trades"}],
+                )  # fmt: skip
+                tables.show(
+                    rows,
+                    {
+                        "condition": tables.words("Condition"),
+                        "trades": tables.number("Trades"),
+                        "success_rate": tables.share("In profit"),
+                        "mean_confidence": tables.share("Promised", help="Mean confidence of the signals traded."),
+                        "percent": tables.number("Mean net return (%)", "%+.3f"),
+                    },
+                )
+
+
+def show_history() -> None:
+    history = data.condition_history(view)
+    for column, kind in zip(st.columns(2, gap="medium"), ("volatility", "trend"), strict=True):
+        rows = history[history["condition_type"] == kind] if not history.empty else history
+        if rows.empty:
+            continue
+        present = [value for value in ORDER[kind] if value in set(rows["condition"])]
         with column:
-            st.subheader(NAMES[condition])
-            charts.bars(grouped, condition, "success_rate", title="share in profit after costs", reference=overall)
-            st.dataframe(
-                grouped,
-                hide_index=True,
-                width="stretch",
-                column_config={
-                    "success_rate": st.column_config.NumberColumn("in profit", format="percent"),
-                    "mean_net_return": st.column_config.NumberColumn("mean net return", format="percent"),
-                },
-            )
-accuracy = data.accuracy_over_time()
-if not accuracy.empty:
-    st.subheader("Accuracy of the signals over time")
-    charts.lines(accuracy, "day", "accuracy", color="version", title="share of resolved bars called right")
+            st.markdown(f"**{NAMES[kind]}**")
+            charts.shares(rows.drop(columns="condition_type"), "signal_date", "bars", "condition", present)
+    if history.empty:
+        st.caption("No history is in the reports yet; reports follow every pass.")
+
+
+def show_accuracy() -> None:
+    accuracy = data.accuracy_over_time(view)
+    if accuracy.empty:
+        st.caption("Fewer than ten traded signals have come to their end so far.")
+        return
+    versions = data.version_names(view)
+    accuracy["model"] = accuracy["version_id"].map(versions).fillna(accuracy["version_id"].map(names.short))
+    charts.lines(
+        accuracy, "exit_date", "success_rate", color="model", title="In profit, 30 days", format=".0%", height=220
+    )
+    st.caption(
+        "Share of traded signals that ended in profit after costs, over the 30 days before; at least ten trades."
+    )
+
+
+view = data.view()
+whose = "yours" if view.is_own else data.people(view.viewer)[view.user_id]
+st.title("Market conditions")
+st.subheader("Now")
+show_now()
+st.subheader("Where the strategy earns")
+show_results()
+st.subheader("How the market was")
+show_history()
+st.subheader("Accuracy of the signals over time")
+show_accuracy()

@@ -1,29 +1,92 @@
 """System health: every service, every lease, every open alert."""
 
+import pandas as pd
 import streamlit as st
 
-from dashboard import data
+from dashboard import data, names, tables
+from dashboard.sources import Refused
 
+SHOUT = {"critical": st.error, "warning": st.warning, "info": st.info}
+MOST_ALERTS = 20
+
+view = data.view()
 st.title("System health")
-alerts = data.alerts()
-if alerts.empty:
-    st.success("No open alert.")
-else:
-    critical = int((alerts["severity"] == "critical").sum())
-    (st.error if critical else st.warning)(f"{len(alerts)} open alerts, {critical} of them critical.")
-    st.dataframe(alerts, hide_index=True, width="stretch")
+health = data.health(view.viewer)
+alerts = data.alerts(view.viewer)
 
-st.subheader("Services")
-services = data.services()
-if services.empty:
-    st.caption("No service has reported yet.")
+silent = [names.service(row["service"]) for row in health["services"] if row["stale"]]
+idle = [names.service(row["name"]) for row in health["leases"] if not row["valid"]]
+one, two, three = st.columns(3)
+one.metric("Services alive", f"{len(health['services']) - len(silent)} of {len(health['services'])}")
+two.metric("Leases valid", f"{len(health['leases']) - len(idle)} of {len(health['leases'])}")
+three.metric("Open alerts", len(alerts))
+
+st.subheader("Alerts")
+if alerts.empty:
+    st.success("No open alert.", icon=":material/check:")
+for alert in alerts.head(MOST_ALERTS).itertuples():
+    times = f" ({alert.count} times)" if alert.count > 1 else ""
+    about = f"{names.service(alert.source)}, since {names.moment(alert.raised_at)}{times}"
+    taken = f" · {alert.acknowledged_by} looks after it" if alert.acknowledged_by else ""
+    text, button = st.columns([6, 1], vertical_alignment="center")
+    with text:
+        SHOUT[alert.severity](f"**{alert.title}** · {about}{taken}  \n{alert.detail}")
+    if not alert.acknowledged_by and button.button("I take it", key=f"alert-{alert.alert_id}", width="stretch"):
+        try:
+            data.acknowledge(alert.alert_id)
+        except Refused as refusal:
+            st.toast(str(refusal))
+        st.rerun()
+if len(alerts) > MOST_ALERTS:
+    st.caption(f"and {len(alerts) - MOST_ALERTS} older ones.")
+
+st.subheader("Who may act")
+st.caption("A lease says which process may trade or score: it, never a process's state, is what live means.")
+if not health["leases"]:
+    st.caption("No lease has been taken yet: engines and the scorer start once there is data.")
 else:
-    st.dataframe(
-        services,
-        hide_index=True,
-        width="stretch",
-        column_config={
-            "age": st.column_config.NumberColumn("last sign of life", format="%.0f s ago"),
-            "alive": st.column_config.CheckboxColumn("alive"),
+    leases = pd.DataFrame(health["leases"]).assign(
+        who=lambda rows: rows["name"].map(names.service),
+        shown=lambda rows: rows["state"].fillna("").str.capitalize(),
+        reached=lambda rows: [
+            names.moment((detail or {}).get("market_time")) for detail in rows["detail"]
+        ],
+        age=lambda rows: rows["age_seconds"].map(names.age),
+    )  # fmt: skip
+    tables.show(
+        leases,
+        {
+            "who": tables.words("Service"),
+            "valid": tables.tick("Lease valid"),
+            "shown": tables.words("State"),
+            "age": tables.words("Renewed before"),
+            "reached": tables.words("Market time reached"),
+            "epoch": tables.number("Epoch", help="Goes up with every takeover."),
+            "holder": tables.words("Held by", width="medium"),
         },
     )
+
+st.subheader("Services")
+if not health["services"]:
+    st.caption("No service has reported yet.")
+else:
+    services = pd.DataFrame(health["services"]).assign(
+        who=lambda rows: rows["service"].map(names.service),
+        alive=lambda rows: ~rows["stale"],
+        shown=lambda rows: rows["state"].str.capitalize(),
+        age=lambda rows: rows["beat_age_seconds"].map(names.age),
+        started_at=lambda rows: pd.to_datetime(rows["started_at"], utc=True, format="ISO8601"),
+        about=lambda rows: [", ".join(f"{k} {v}" for k, v in (d or {}).items()) for d in rows["detail"]],
+    )
+    tables.show(
+        services.sort_values(["alive", "who"]),
+        {
+            "who": tables.words("Service"),
+            "alive": tables.tick("Alive"),
+            "shown": tables.words("State"),
+            "age": tables.words("Last sign of life before"),
+            "started_at": tables.time("Started", seconds=True),
+            "about": tables.words("Detail", width="large"),
+        },
+    )
+st.caption(f"As of {pd.Timestamp.now('UTC'):%Y-%m-%d %H:%M:%S} UTC. Reload to look again.")

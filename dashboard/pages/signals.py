@@ -1,62 +1,117 @@
 """Signals: what the models say of the newest bars, and whether their confidence has been worth its name."""
 
+import pandas as pd
 import streamlit as st
 
-from dashboard import charts, data
+from dashboard import charts, data, names, tables
 
 STATES = {
-    "ok": "acts: confidence at or above the strategy's threshold",
-    "abstain": "no trade: confidence below the threshold",
-    "outlier": "no trade: the bar is unlike anything the model was trained on",
-    "expired": "no trade: the model is past its expiry",
+    "ok": "Acts: confidence at or above the threshold",
+    "abstain": "Abstains: confidence below the threshold",
+    "outlier": "Outlier: unlike anything the model was trained on",
+    "expired": "Expired: the model is past its expiry",
 }
+ROLES = {"champion": "Champion", "challenger": "Challenger"}
 
+view = data.view()
 st.title("Signals")
 left, middle, right = st.columns(3)
-state = left.selectbox("State", ["all", *STATES], help="\n".join(f"**{k}**: {v}\n" for k, v in STATES.items()))
-role = middle.selectbox("Model", ["champion and challenger", "champion", "challenger"])
-symbol = right.selectbox("Instrument", ["all", *data.symbols()])
+state = left.selectbox("State", STATES, index=None, placeholder="All", format_func=lambda state: STATES[state])
+role = middle.selectbox("Model", ROLES, index=None, placeholder="Both", format_func=lambda role: ROLES[role])
+symbols = view.market.symbols if view.market else ()
+symbol = right.selectbox("Instrument", symbols, index=None, placeholder="All")
 
-signals = data.signals(
-    state=None if state == "all" else state,
-    role=role if role in {"champion", "challenger"} else None,
-    symbol=None if symbol == "all" else symbol,
-)
+signals = data.signals(view, state=state, role=role, symbol=symbol)
+versions = data.version_names(view)
 if signals.empty:
-    st.caption("No signal matches. Signals appear once a champion serves and bars arrive.")
+    filtered = state or role or symbol
+    st.caption(
+        "No signal matches: loosen the filters."
+        if filtered
+        else "No signal yet. They appear once a model serves and bars arrive."
+    )
 else:
     if not signals["certified"].any():
         st.warning(
-            "**Uncertified.** No threshold of these models reaches a precision of 80 % with the stated guarantee on this "
-            "market, so none is claimed. Paper trading goes on with each strategy's own threshold; live accounts take "
-            "certified signals alone unless their owner says otherwise."
+            "**Uncertified.** No threshold of these models reaches a precision of 80 % with the stated guarantee on "
+            "this market, so none is claimed. Paper trading goes on with each strategy's own threshold; live accounts "
+            "take certified signals alone unless their owner says otherwise.",
+            icon=":material/verified_user:",
         )
-    st.dataframe(
+    signals["model"] = signals["version_id"].map(versions).fillna(signals["version_id"].map(names.short))
+    signals["says"] = signals["state"].str.capitalize().where(signals["state"] != "ok", "Long")
+    signals["interval"] = [
+        f"{low:.2f} – {high:.2f}" if pd.notna(low) and pd.notna(high) else names.DASH
+        for low, high in zip(signals["confidence_lower"], signals["confidence_upper"], strict=True)
+    ]
+    tables.show(
         signals,
-        hide_index=True,
-        width="stretch",
-        column_config={
-            "confidence": st.column_config.ProgressColumn(
-                "confidence", min_value=0, max_value=1, format="%.3f",
-                help="Calibrated probability that the trade, net of costs, ends in profit.",
-            ),
-            "lower": st.column_config.NumberColumn("lower", format="%.3f"),
-            "upper": st.column_config.NumberColumn("upper", format="%.3f"),
-            "threshold": st.column_config.NumberColumn("threshold", format="%.3f"),
+        {
+            "available_at": tables.time("Bar closed"),
+            "symbol": tables.words("Instrument"),
+            "says": tables.words("Says", help="Long: buy. Abstain, Outlier and Expired: no trade."),
+            "confidence": tables.confidence("Confidence"),
+            "interval": tables.words("Interval", help="Within which the true probability is expected (Venn-Abers)."),
+            "threshold": tables.number("Threshold", "%.3f", help="Confidence from which the strategy acts."),
+            "price": tables.price("Close"),
+            "target_price": tables.price("Target"),
+            "stop_price": tables.price("Stop"),
+            "exit_by": tables.time("Exit by"),
+            "role": tables.words("Role"),
+            "model": tables.words("Model"),
         },
-    )  # fmt: skip
+    )
+    st.caption(f"The newest {len(signals)} signals, newest first. Market time.")
 
 st.subheader("Reliability")
-bins = data.reliability()
-if bins.empty:
-    st.caption("Not enough signals have come to their end yet to compare confidence with what happened.")
-else:
-    chart, text = st.columns([3, 2])
-    with chart:
-        charts.reliability(bins, "mean_confidence", "success_rate", "resolved")
-    with text:
+
+
+def validation_bins() -> list[pd.DataFrame]:
+    """What each serving version's confidence was worth on bars it had not learned from."""
+    found = []
+    for served_as, model in data.serving(view).items():
+        rows = pd.DataFrame(model["metrics"].get("reliability") or [])
+        if not rows.empty:
+            found.append(rows[["confidence", "observed", "rows"]].assign(of=f"{ROLES[served_as]}, validation"))
+    return found
+
+
+def traded_bins() -> list[pd.DataFrame]:
+    """What it was worth for those versions on signals that were traded, where enough of them have ended."""
+    bins, found = data.reliability(view), []
+    for served_as, model in data.serving(view).items():
+        rows = bins[bins["version_id"] == model["version_id"]] if not bins.empty else bins
+        if not rows.empty:
+            rows = rows.rename(
+                columns={
+                    "mean_confidence": "confidence", "success_rate": "observed", "resolved": "rows",
+                    "success_rate_lower": "lower", "success_rate_upper": "upper",
+                }
+            )  # fmt: skip
+            found.append(rows.drop(columns="version_id").assign(of=f"{ROLES[served_as]}, traded"))
+    return found
+
+
+bins = [*validation_bins(), *traded_bins()]
+if not bins:
+    st.caption("Confidence can be compared with what happened once a model has been validated or trades have closed.")
+    st.stop()
+chart, words = st.columns([3, 2], gap="medium")
+with chart:
+    charts.reliability(pd.concat(bins, ignore_index=True))
+with words:
+    st.markdown(
+        "Each dot gathers cases that were given about the same confidence; a larger dot, more of them. On the dashed "
+        "line the confidence is honest: of the cases at 60 %, 60 % ended in profit. Below it, the model promised too "
+        "much."
+    )
+    for served_as, model in data.serving(view).items():
+        figures = model["metrics"]
         st.markdown(
-            "Each dot gathers bars that were given about the same confidence. On the dashed line, the confidence is "
-            "honest: of the bars at 60 %, 60 % came true. Below it, the model promised too much."
+            f"**{ROLES[served_as]}**, {names.version(model['version_id'], model['kind'])}: calibration error "
+            f"{names.percent(figures.get('ece'), 2)}, base rate {names.percent(figures.get('base_rate'))}."
         )
-        st.dataframe(bins.round(3), hide_index=True, width="stretch")
+    st.caption(
+        "Validation: bars the model had not learned from. Traded: signals that somebody traded, with the interval in "
+        "which the true share lies (95 %, Wilson)."
+    )
