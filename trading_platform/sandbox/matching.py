@@ -97,6 +97,10 @@ class Market:
         """Queue an order by price, then by arrival."""
         insort(self.resting[order.side], order, key=_priority)
 
+    def waiting_stops(self) -> list[Order]:
+        """Stop orders whose price has not been reached, in the order in which they came."""
+        return [self.stops[number] for number in sorted(self.stops)]
+
     def plan(self, side: Side, quantity: Decimal | None, limit: Decimal | None) -> list[Match]:
         """What an order of `side` would get right now, best price first; `quantity` None: all there is."""
         return list(take(self._offers(OPPOSITE[side]), side, quantity, limit))
@@ -165,7 +169,7 @@ class Matching:
         """Everything that a bar does to the orders of its symbol."""
         low, high, opened = decimal(bar.low), decimal(bar.high), decimal(bar.open)
         waiting: dict[Side, list[Order]] = {"BUY": [*market.resting["BUY"]], "SELL": [*market.resting["SELL"]]}
-        for order in list(market.stops.values()):
+        for order in market.waiting_stops():
             stop, rises = order.request.stop_price, order.request.stop_rises
             assert stop is not None
             if order.is_open and (high >= stop if rises else low <= stop):
@@ -180,7 +184,7 @@ class Matching:
         """Everything that a live market's new best prices do."""
         market.liquidity.quote(bid, ask)
         self._uncross(market, time)
-        for order in list(market.stops.values()):
+        for order in market.waiting_stops():
             stop, rises = order.request.stop_price, order.request.stop_rises
             assert stop is not None
             if order.is_open and (ask.price >= stop if rises else bid.price <= stop):
@@ -219,20 +223,20 @@ class Matching:
         self, market: Market, waiting: list[Order], extreme: Decimal, volume: Decimal, time: int
     ) -> None:
         """Fill orders that rested before the bar, best price first, from the bar's volume."""
-        through = market.instrument.round_quantity(volume * SHARE_WHEN_TRADED_THROUGH)
-        touching = market.instrument.round_quantity(volume * SHARE_AT_THE_EXTREME)
+        left = market.instrument.round_quantity(volume * SHARE_WHEN_TRADED_THROUGH)
+        at_extreme = market.instrument.round_quantity(volume * SHARE_AT_THE_EXTREME)
         for order in waiting:
             if not order.is_open or not order.reaches(extreme):
                 continue
-            if order.limit != extreme:
-                quantity = min(order.remaining, through)
-                through -= quantity
-                ahead = ZERO
+            if order.limit == extreme:
+                left = min(left, at_extreme)  # nothing, where better prices took all there was
+                passed = min(order.ahead, left)
+                left -= passed
             else:
-                passed = min(order.ahead, touching)
-                quantity = min(order.remaining, touching - passed)
-                touching -= passed + quantity
-                ahead = order.ahead - passed
+                passed = order.ahead
+            ahead = order.ahead - passed
+            quantity = min(order.remaining, left)
+            left -= quantity
             if ahead != order.ahead:
                 self.post(Moved(order.order_id, ahead))
             if quantity:
