@@ -11,8 +11,8 @@ from trading_platform.identifiers import VersionId
 from trading_platform.learning.arms import arm_of
 from trading_platform.learning.artifact import write_artifact
 from trading_platform.learning.confidence_sequence import block_means, confidence_sequence
+from trading_platform.learning.evidence import ExperimentPolicy
 from trading_platform.learning.experiments import (
-    ExperimentPolicy,
     conclude,
     evaluate,
     promote,
@@ -153,7 +153,7 @@ def test_experiments_decide_and_promote(platform: Databases) -> None:
 
 
 def test_unripe_blocks_do_not_count() -> None:
-    from trading_platform.learning.experiments import weigh
+    from trading_platform.learning.evidence import weigh
     from trading_platform.learning.resolved import SCHEMA
 
     moments = [START + i * HOUR for i in range(48)]

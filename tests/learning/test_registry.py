@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import lightgbm
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -64,7 +66,9 @@ def live(platform: Databases, dataset_id: DatasetId, hour: float) -> dict[str, s
     return {role: row.version_id for role, row in found.versions()}
 
 
-def test_history_answers_what_was_live_when(platform: Databases, dataset_id: DatasetId) -> None:
+def test_history_answers_what_was_live_when(
+    platform: Databases, dataset_id: DatasetId, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(platform, dataset_id, "champion", "v_1", 1)
     put(platform, dataset_id, "challenger", "v_2", 2)
     put(platform, dataset_id, "champion", "v_1", 3)  # already there: nothing changes
@@ -83,6 +87,19 @@ def test_history_answers_what_was_live_when(platform: Databases, dataset_id: Dat
         ]  # fmt: skip
         assert serving(session, dataset_id, PLAN.strategy_id).challenger is None
         assert [row.version_id for row in lineage(session, "v_3")] == ["v_3", "v_2", "v_1"]
+
+    # and the commands say the same
+    monkeypatch.setattr(commands, "settings", lambda: platform.settings)
+    monkeypatch.setenv("COLUMNS", "200")
+    runner = CliRunner()
+    listed = runner.invoke(commands.models, ["list"])
+    assert listed.exit_code == 0
+    assert all(f"v_{number}" in listed.output for number in (1, 2, 3))
+    assert "champion" in listed.output
+    shown = runner.invoke(commands.models, ["show", "v_3"])
+    assert "v_3 <- v_2 <- v_1" in shown.output
+    assert "serving" in runner.invoke(commands.models, ["history", "--dataset", dataset_id]).output
+    assert runner.invoke(commands.models, ["show", "v_9"]).exit_code == 1
 
 
 def test_what_may_not_serve_is_refused(platform: Databases, dataset_id: DatasetId) -> None:
@@ -127,8 +144,6 @@ def test_the_old_model_enters_as_champion(platform: Databases, dataset_id: Datas
     assert live(platform, dataset_id, 1) == {"champion": row.version_id}
     servable = load(platform.settings, row)
     odds = 2.0 * 0.5 + 1.0 * 0.25 - 1.0  # by hand: volume is the third feature, momentum_1 the first
-    import numpy as np
-
     scored = servable.score(np.array([0.25, 9.0, 0.5, 9.0, 9.0]))
     assert scored.probability == pytest.approx(1 / (1 + np.exp(-odds)))
     assert (scored.lower, scored.upper) == (0.0, 1.0)
@@ -136,11 +151,7 @@ def test_the_old_model_enters_as_champion(platform: Databases, dataset_id: Datas
     with pytest.raises(LegacyModelError, match="moon"):
         import_legacy(platform, **arguments)
 
-
-def test_the_old_model_may_be_lightgbms(platform: Databases, dataset_id: DatasetId, tmp_path: Path) -> None:
-    import lightgbm
-    import numpy as np
-
+    # LightGBM's own text file is the other shape
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(500, 2))
     names = ["range", "momentum_6"]
@@ -158,18 +169,3 @@ def test_the_old_model_may_be_lightgbms(platform: Databases, dataset_id: Dataset
     expected = booster.predict(rows[:, [3, 1]])
     assert servable.score_many(rows).probability == pytest.approx(expected)
     assert [servable.score(r).probability for r in rows] == pytest.approx(expected)
-
-
-def test_commands_show_versions(platform: Databases, dataset_id: DatasetId, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(platform, dataset_id, "champion", "v_1", 1)
-    monkeypatch.setattr(commands, "settings", lambda: platform.settings)
-    monkeypatch.setenv("COLUMNS", "200")
-    runner = CliRunner()
-    listed = runner.invoke(commands.models, ["list"])
-    assert listed.exit_code == 0
-    assert all(f"v_{number}" in listed.output for number in (1, 2, 3))
-    assert "champion" in listed.output
-    shown = runner.invoke(commands.models, ["show", "v_3"])
-    assert "v_3 <- v_2 <- v_1" in shown.output
-    assert "serving" in runner.invoke(commands.models, ["history", "--dataset", dataset_id]).output
-    assert runner.invoke(commands.models, ["show", "v_9"]).exit_code == 1

@@ -14,10 +14,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from trading_platform.identifiers import DatasetId, StrategyId, VersionId
+from trading_platform.learning import arms
 from trading_platform.settings import Settings
 from trading_platform.storage.control import Dataset, Deployment, ModelVersion
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHAMPION, CHALLENGER = arms.CHAMPION, arms.CHALLENGER
 
 
 class UnknownVersionError(LookupError):
