@@ -20,9 +20,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # a
 
 from trading_platform.identifiers import DatasetId, VersionId, content_id
 from trading_platform.learning.artifact import write_artifact
+from trading_platform.learning.calibration import Floats
 from trading_platform.learning.certification import Certification, Resolved, certify, own_threshold
 from trading_platform.learning.figures import OutOfSample, figures
-from trading_platform.learning.fitting import Fitted, fit_first
+from trading_platform.learning.fitting import Fitted, Predicted, fit_first
 from trading_platform.learning.models import LEGACY
 from trading_platform.learning.outliers import fit_outliers
 from trading_platform.learning.plan import TrainingPlan
@@ -43,6 +44,7 @@ TRIALS = 20
 FOLDS = 5
 SEED = 7
 OUTLIER_FALSE_ALARM_RATE = 0.005
+RECENT_SHARE, RECENT_LEAST = 0.1, 2_000
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _train(
     fitted_at = time.monotonic()
     recertification = 1 + _certifications(parent_row)
     certification = _certify(samples, fitted, recertification)
-    threshold = certification.threshold or own_threshold(fitted.predicted.confidence, plan.target_coverage)
+    threshold = certification.threshold or own_threshold(_recent(fitted.predicted), plan.target_coverage)
     path, sha256 = write_artifact(
         databases.settings.artifacts_dir, _document(plan, samples, fitted, threshold, certification.certified)
     )
@@ -182,6 +184,13 @@ def _train(
         certified=certification.certified, seconds=round(time.monotonic() - began, 1),
     )  # fmt: skip
     return TrainedVersion(version_id, created, row, seconds)
+
+
+def _recent(predicted: Predicted) -> Floats:
+    """Confidences of the newest predictions: how sure a model gets changes with the market, and a threshold from years
+    of history may never be reached again."""
+    newest_first = np.argsort(predicted.rows)[::-1]
+    return predicted.confidence[newest_first[: max(int(len(newest_first) * RECENT_SHARE), RECENT_LEAST)]]
 
 
 def _parent(settings: Settings, row: ModelVersion, kind: str, plan: TrainingPlan) -> Parent:

@@ -14,7 +14,7 @@ BARRIER_LONG = StrategyDefinition(
     strategy_id=StrategyId("barrier_long"),
     description="Long or flat; profit and stop one 12-bar deviation away; leaves after 12 bars at the latest.",
     barriers=BarrierSpec(profit_multiple=1.0, stop_multiple=1.0, horizon_bars=12, cost_per_side=0.001),
-    target_coverage=0.12,
+    target_coverage=0.2,
     valid_bars=5_000,
     capital_fraction=Decimal("0.1"),
 )
