@@ -58,6 +58,7 @@ class OnePass:
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[what]}[/dim]"),
             console=console,
+            disable=not console.is_terminal,  # a log gets a line a stage instead
         )
 
     def run(self, data: str) -> None:
@@ -118,9 +119,13 @@ class OnePass:
         report = self._reporter(task)
         assets.progress.listeners[:] = [report]
         started = time.monotonic()
+        if not self.console.is_terminal:
+            self.console.print(f"{name} ...")
         yield report
         self.progress.update(task, completed=1.0, what="")
         self.summary.seconds[name] = round(time.monotonic() - started, 1)
+        if not self.console.is_terminal:
+            self.console.print(f"{name} done in {self.summary.seconds[name]} s")
 
     def _reporter(self, task: TaskID) -> assets.progress.Listener:
         def report(what: str, done: int, total: int) -> None:

@@ -4,10 +4,12 @@ ccxt signs, paces and maps errors; its implicit methods give the raw answer, who
 being floats. The catalogue of codes is Binance's "Errors" page of the spot API documentation.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
 from trading_platform.markets.instruments import Instrument
@@ -26,9 +28,6 @@ from trading_platform.venues.port import (
     VenueFill,
 )
 
-if TYPE_CHECKING:
-    from ccxt.async_support import binance
-
 RECV_WINDOW = timedelta(seconds=5)
 ABSENCE_MARGIN = timedelta(seconds=5)
 CALL_TIMEOUT_SECONDS = 5.0
@@ -44,8 +43,10 @@ STATES: dict[str, OrderState] = {
     "EXPIRED_IN_MATCH": "EXPIRED",
 }
 NO_SUCH_ORDER = "-2013"
-UNKNOWN_OUTCOME_CODES = frozenset({"-1000", "-1001", "-1006", "-1007", "-1016"})
-"""Binance: "execution status unknown", time-outs, disconnected: the order may have been placed."""
+THROTTLED_CODES = frozenset({"-1003", "-1008", "-1015", "-1034"})
+AUTHENTICATION_CODES = frozenset({"-1002", "-1022", "-2014", "-2015"})
+REFUSING_CODES = frozenset({"-1010", "-1013", "-1014", "-1020", "-1021"})
+"""Refusals outside of -11xx (request) and -2xxx (order); any other code leaves open whether the order was placed."""
 LONGEST_BAN = timedelta(minutes=5)
 
 
@@ -65,7 +66,6 @@ class BinanceVenue:
         secret: str,
         *,
         armed: bool = False,
-        markets_from: "binance | None" = None,
     ) -> None:
         if base_url is None and not armed:
             raise NotArmedError(
@@ -73,9 +73,8 @@ class BinanceVenue:
                 "trade on the sandbox (TP_SANDBOX_URL)."
             )
         self.client = binance_client(
-            base_url, api_key, secret, rate_limit=base_url is None, timeout_seconds=CALL_TIMEOUT_SECONDS,
-            markets_from=markets_from,
-        )  # fmt: skip
+            base_url, api_key, secret, rate_limit=base_url is None, timeout_seconds=CALL_TIMEOUT_SECONDS
+        )
         self.client.options["recvWindow"] = int(RECV_WINDOW.total_seconds() * 1_000)
 
     async def instruments(self) -> Mapping[Symbol, Instrument]:
@@ -83,7 +82,7 @@ class BinanceVenue:
         return {Symbol(name): Instrument.from_ccxt(Venue("binance"), market) for name, market in markets.items()}
 
     async def place_market(
-        self, client_order_id: ClientOrderId, symbol: Symbol, side: Side, quantity: Decimal
+        self, client_order_id: ClientOrderId, symbol: Symbol, side: Side, quantity: Decimal, issued_at: datetime
     ) -> Result:
         import ccxt
 
@@ -94,11 +93,12 @@ class BinanceVenue:
             "quantity": f"{quantity:f}",
             "newClientOrderId": client_order_id,
             "newOrderRespType": "FULL",
+            "timestamp": round(issued_at.timestamp() * 1_000),
         }
         try:
             answer = await self.client.private_post_order(request)
         except ccxt.BaseError as error:
-            return outcome(error)
+            return outcome(error, self._retry_after())
         except Exception as error:  # whatever went wrong after sending, the order may be there
             return Ambiguous(f"{type(error).__name__}: {error}")
         try:
@@ -116,73 +116,82 @@ class BinanceVenue:
             if isinstance(error.__cause__, ccxt.OrderNotFound) and NO_SUCH_ORDER in str(error.__cause__):
                 return None
             raise
-        number = order["orderId"]
-        trades = await self._ask(self.client.private_get_mytrades({"symbol": request["symbol"], "orderId": number}))
-        return Accepted(
-            VenueOrderId(str(number)),
-            STATES[order["status"]],
-            Decimal(order["executedQty"]),
-            [_fill(trade, "id", trade["time"]) for trade in trades],
-            complete=True,
-        )
+        with _readable():
+            number = str(order["orderId"])
+            request = {"symbol": request["symbol"], "orderId": number}
+        trades = await self._ask(self.client.private_get_mytrades(request))
+        with _readable():
+            fills = [_fill(trade, "id", trade["time"]) for trade in trades]
+            return _accepted(number, order, fills)
 
     async def balances(self) -> Mapping[str, Decimal]:
         account = await self._ask(self.client.private_get_account({"omitZeroBalances": "true"}))
-        return {row["asset"]: Decimal(row["free"]) + Decimal(row["locked"]) for row in account["balances"]}
+        with _readable():
+            return {row["asset"]: Decimal(row["free"]) + Decimal(row["locked"]) for row in account["balances"]}
 
     async def open_client_order_ids(self) -> set[str]:
         orders = await self._ask(self.client.private_get_openorders())
-        return {order["clientOrderId"] for order in orders}
+        with _readable():
+            return {order["clientOrderId"] for order in orders}
 
     async def close(self) -> None:
         await self.client.close()
 
     async def _ask(self, call: Any) -> Any:
-        import ccxt
-
         try:
             return await call
-        except ccxt.BaseError as error:
+        except Exception as error:  # also what aiohttp raises and ccxt does not translate
             raise QueryFailedError(f"Binance did not answer: {type(error).__name__}: {error}") from error
 
+    def _retry_after(self) -> timedelta | None:
+        headers = self.client.last_response_headers or {}
+        seconds = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+        return timedelta(seconds=int(seconds)) if str(seconds).isdigit() else None
 
-def outcome(error: Exception) -> Result:
+
+def outcome(error: Exception, retry_after: timedelta | None = None) -> Result:
     """What a failed order call means. Anything not known to be a refusal is ambiguous."""
     import ccxt
 
     code = _code(error)
     text = str(error)
-    if code in UNKNOWN_OUTCOME_CODES:
-        return Ambiguous(text)
-    if isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)):
-        return Throttled(LONGEST_BAN if " 418 " in text else timedelta(seconds=1))
-    if isinstance(error, ccxt.AuthenticationError):
-        return IpNotAllowed(text) if code == "-2015" and "IP" in text and "API-key" not in text else AuthLost(text)
-    if isinstance(error, ccxt.NetworkError) and code is None:
-        return Ambiguous(text)
-    if code is not None:
+    if code in AUTHENTICATION_CODES:  # before ccxt's type: it takes a revoked key for a temporary ban
+        return IpNotAllowed(text) if "IP" in text and "API-key" not in text else AuthLost(text)
+    if code in THROTTLED_CODES or (code is None and isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection))):
+        return Throttled(retry_after or (LONGEST_BAN if " 418 " in text else timedelta(seconds=1)))
+    if code is not None and (code in REFUSING_CODES or code.startswith("-2") or -1200 < int(code) <= -1100):
         return Refused(code, text)
+    refusals = (ccxt.InsufficientFunds, ccxt.InvalidOrder, ccxt.BadRequest, ccxt.BadSymbol, ccxt.PermissionDenied)
+    if code is None and isinstance(error, refusals):  # for some codes ccxt keeps the text alone
+        return Refused(type(error).__name__, text)
     return Ambiguous(text)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """An answer that cannot be read is a question without an answer."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise QueryFailedError(f"Binance's answer cannot be read: {error!r}") from error
 
 
 def _code(error: Exception) -> str | None:
     """Binance's own code, where ccxt's message holds one."""
-    import re
-
     found = re.search(r'"code":\s*(-\d+)', str(error))
     return found.group(1) if found else None
 
 
 def _placed(answer: Mapping[str, Any]) -> Accepted:
     fills = [_fill(fill, "tradeId", answer["transactTime"]) for fill in answer["fills"]]
-    filled = Decimal(answer["executedQty"])
-    return Accepted(
-        VenueOrderId(str(answer["orderId"])),
-        STATES[answer["status"]],
-        filled,
-        fills,
-        complete=sum((fill.quantity for fill in fills), Decimal(0)) == filled,
-    )
+    return _accepted(str(answer["orderId"]), answer, fills)
+
+
+def _accepted(number: str, order: Mapping[str, Any], fills: list[VenueFill]) -> Accepted:
+    """Complete only if the fills add up: the list of trades may lag behind the order at the real exchange."""
+    filled = Decimal(order["executedQty"])
+    complete = sum((fill.quantity for fill in fills), Decimal(0)) == filled
+    return Accepted(VenueOrderId(number), STATES[order["status"]], filled, fills, complete)
 
 
 def _fill(row: Mapping[str, Any], id_field: str, milliseconds: Any) -> VenueFill:

@@ -89,16 +89,20 @@ class OrderVenue(Protocol):
     """One account at one venue."""
 
     proves_absence_after: timedelta | None
-    """After this time since sending, "no such order" is proof that it never arrived; None: never within the day."""
+    """This long after `issued_at`, "no such order" proves that it never arrived and never will; None: nothing does."""
 
     async def instruments(self) -> Mapping[Symbol, Instrument]:
         """What can be traded. Raises `QueryFailedError`, as all queries do."""
         ...
 
     async def place_market(
-        self, client_order_id: ClientOrderId, symbol: Symbol, side: Side, quantity: Decimal
+        self, client_order_id: ClientOrderId, symbol: Symbol, side: Side, quantity: Decimal, issued_at: datetime
     ) -> Result:
-        """Send a market order. Never raises for what the venue or the network does."""
+        """Send a market order. Never raises for what the venue or the network does.
+
+        `issued_at` (wall time) is signed with the order, and a venue that can will not execute it long after: so a
+        sender that was asleep cannot send what its successor has meanwhile shown to be absent.
+        """
         ...
 
     async def find_order(self, client_order_id: ClientOrderId, symbol: Symbol) -> Accepted | None:
