@@ -6,17 +6,17 @@ from dashboard import data, kill_switch, names
 from dashboard.sources import LoggedOut, Refused, Unavailable
 
 TRADING = [
-    st.Page("pages/overview.py", title="Overview", icon=":material/monitoring:", default=True),
-    st.Page("pages/signals.py", title="Signals", icon=":material/bolt:"),
-    st.Page("pages/orders.py", title="Orders", icon=":material/receipt_long:"),
+    st.Page("screens/overview.py", title="Overview", icon=":material/monitoring:", default=True),
+    st.Page("screens/signals.py", title="Signals", icon=":material/bolt:"),
+    st.Page("screens/orders.py", title="Orders", icon=":material/receipt_long:"),
 ]
 LEARNING = [
-    st.Page("pages/models.py", title="Models and experiments", icon=":material/science:"),
-    st.Page("pages/drift.py", title="Drift", icon=":material/trending_down:"),
-    st.Page("pages/conditions.py", title="Market conditions", icon=":material/thermostat:"),
+    st.Page("screens/models.py", title="Models and experiments", icon=":material/science:"),
+    st.Page("screens/drift.py", title="Drift", icon=":material/trending_down:"),
+    st.Page("screens/conditions.py", title="Market conditions", icon=":material/thermostat:"),
 ]
-COMPLIANCE = st.Page("pages/compliance.py", title="Compliance", icon=":material/gavel:")
-HEALTH = st.Page("pages/health.py", title="System health", icon=":material/favorite:")
+COMPLIANCE = st.Page("screens/compliance.py", title="Compliance", icon=":material/gavel:")
+HEALTH = st.Page("screens/health.py", title="System health", icon=":material/favorite:")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """A platform that has been at work for some weeks, written through the tables: for the tests of this room, and to look
 at the pages by hand:
 
-    python -m tests.dashboard.seeding FOLDER     # servers, API, load balancer, dashboard; prints where; until Ctrl-C
+    python -m tests.dashboard.serving FOLDER     # servers, API, load balancer, dashboard; prints where; until Ctrl-C
 """
 
 import math
