@@ -130,6 +130,7 @@ async def test_the_tail_is_scored_as_one_batch_over_the_history_would(served: Ma
     assert set(heard) == {"files_test"}
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_scorer_goes_on_where_it_was_with_identical_rows(served: Market) -> None:
     """Twice by SIGKILL in the middle; the second restart waits out the dead one's lease by itself."""
     settings = served.platform.settings
@@ -141,13 +142,16 @@ def test_a_killed_scorer_goes_on_where_it_was_with_identical_rows(served: Market
     command = [sys.executable, "-m", "trading_platform.cli", "scorer", "--dataset", "files_test", "--from-lake"]
     for upto in (20, 120, TAIL):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 45
-        while _last_seq(served) < upto * 4:
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL if upto < TAIL else signal.SIGTERM)
-        assert process.wait(20) == (-signal.SIGKILL if upto < TAIL else 0)
+        try:
+            deadline = time.monotonic() + 90
+            while _last_seq(served) < upto * 4:
+                assert time.monotonic() < deadline, f"{_last_seq(served)} signals are not {upto * 4}"
+                assert process.poll() is None
+                time.sleep(0.03)
+            process.send_signal(signal.SIGKILL if upto < TAIL else signal.SIGTERM)
+            assert process.wait(30) == (-signal.SIGKILL if upto < TAIL else 0)
+        finally:
+            process.kill()
         if upto < TAIL:
             assert _last_seq(served) < TAIL * 4, "it was killed too late to show anything"
         if upto == 20:

@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,16 @@ from trading_platform.storage.databases import Databases
 
 TTL = timedelta(seconds=6)
 RENEW_EVERY_SECONDS = 2.0
+
+
+_OURS = (
+    LeaseRow.name == bindparam("name"),
+    LeaseRow.holder == bindparam("holder"),
+    LeaseRow.epoch == bindparam("epoch"),
+    LeaseRow.expires_at > func.now(),
+)
+# Made once: this one is executed for every bar.
+_HELD = select(LeaseRow.epoch).where(*_OURS).with_for_update(read=True)
 
 
 class LeaseLostError(RuntimeError):
@@ -75,9 +85,8 @@ class Lease:
 
     def check(self, session: Session) -> None:
         """Make the caller's transaction depend on the lease: it holds the row until it ends. Raises `LeaseLostError`."""
-        held = session.execute(
-            select(LeaseRow.epoch).where(*self._ours()).with_for_update(read=True)
-        ).scalar_one_or_none()
+        ours = {"name": self.name, "holder": self.holder, "epoch": self.epoch}
+        held = session.execute(_HELD, ours).scalar_one_or_none()
         if held is None:
             raise LeaseLostError(f"lease {self.name!r} is no longer ours (epoch {self.epoch})")
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import polars as pl
 import structlog
-from sqlalchemy import func, insert
+from sqlalchemy import bindparam, func, insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from trading_platform.features.stream import SymbolStream
 from trading_platform.identifiers import DatasetId, Symbol, Venue
@@ -223,17 +223,8 @@ class Scorer:
                 columns["seq"] = seq
             if signals:
                 session.execute(insert(Signal.__table__), signals)  # type: ignore[arg-type]
-            self._advance(session, available_at, last + len(signals))
-
-    def _advance(self, session: Session, available_at: datetime, seq: int) -> None:
-        """Move the market clock on and, in the same round trip, have the engines woken at the commit."""
-        new = upsert(MarketProgress).values(dataset_id=self.dataset_id, scored_through=available_at, last_seq=seq)
-        session.execute(
-            new.on_conflict_do_update(
-                index_elements=[MarketProgress.dataset_id],
-                set_={"scored_through": available_at, "last_seq": seq, "updated_at": func.now()},
-            ).returning(func.pg_notify("signals", self.dataset_id))
-        )
+            moved = {"dataset_id": self.dataset_id, "scored_through": available_at, "last_seq": last + len(signals)}
+            session.execute(_MOVE_CLOCK, moved)
 
     def _measure(self, step: Step, signals: list[dict[str, Any]], scoring: float, whole: float) -> None:
         for each in signals:
@@ -275,6 +266,24 @@ class Scorer:
     def _is_new(self, bar: Bar) -> bool:
         last = self._stream(bar.symbol).last_open_time
         return last is None or bar.open_time > last
+
+
+def _move_clock() -> ReturningInsert[Any]:
+    """The market clock moved on and, in the same round trip, the engines woken at the commit."""
+    names = ("dataset_id", "scored_through", "last_seq")
+    new = upsert(MarketProgress).values({name: bindparam(name) for name in names})
+    return new.on_conflict_do_update(
+        index_elements=[MarketProgress.dataset_id],
+        set_={
+            "scored_through": new.excluded.scored_through,
+            "last_seq": new.excluded.last_seq,
+            "updated_at": func.now(),
+        },
+    ).returning(func.pg_notify("signals", MarketProgress.dataset_id))
+
+
+# Made once: it is executed for every bar.
+_MOVE_CLOCK = _move_clock()
 
 
 def _patiently(work: Callable[[], object]) -> None:
