@@ -111,6 +111,9 @@ def main() -> None:
     print(
         f"kernel, one thread            {one:6.3f} s of CPU  {rows / one:12,.0f} rows/s  {pandas / one:5.1f} x pandas"
     )
+    print(
+        f"kernel, features alone        {alone:6.3f} s of CPU  {rows / alone:12,.0f} rows/s  {pandas / alone:5.1f} x pandas"
+    )
     print(f"pandas, features alone        {pandas:6.3f} s of CPU  {rows / pandas:12,.0f} rows/s")
     print(f"with conditions, two threads  {two:6.3f} s by clock {rows / two:12,.0f} rows/s")
     print(f"a live bar, median            {live(parts[0]) * 1e6:6.1f} us")
