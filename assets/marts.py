@@ -52,7 +52,8 @@ project = _project()
     "again adds nothing.",
 )
 def analytics_export(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
-    rows = export(platform.databases, progress=reporter(context))
+    report = reporter(context)
+    rows = export(platform.databases, progress=lambda what, share: report(what, int(share * 100), 100))
     return dg.MaterializeResult(metadata={"rows": dg.MetadataValue.json(rows), "dagster/row_count": sum(rows.values())})
 
 
