@@ -46,7 +46,8 @@ execution = dg.define_asset_job(
 )
 marts = dg.define_asset_job(
     "marts",
-    selection=dg.AssetSelection.assets("analytics_export").downstream(),
+    selection=dg.AssetSelection.assets("analytics_export").downstream()
+    - dg.AssetSelection.assets("audit_verification", "compliance_records"),
     description="Export every group's books to analytics and build the marts for traders and compliance.",
     tags=MAX_RUNTIME,
 )
