@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from trading_platform.learning.labels import BarrierSpec
 
@@ -47,12 +47,12 @@ def driftless_walk(spec: BarrierSpec, step: float) -> DriftlessWalk:
     reach = 6.0 * step
     outside_up = np.linspace(upper, upper + reach, 200)
     outside_down = np.linspace(lower - reach, lower, 200)
-    inside_kernel = np.diff(norm.cdf(edges[None, :], centres[:, None], step), axis=1)
-    up_kernel = np.diff(norm.cdf(outside_up[None, :], centres[:, None], step), axis=1)
-    down_kernel = np.diff(norm.cdf(outside_down[None, :], centres[:, None], step), axis=1)
-    density = np.diff(norm.cdf(edges, 0.0, step))
-    up = np.diff(norm.cdf(outside_up, 0.0, step))
-    down = np.diff(norm.cdf(outside_down, 0.0, step))
+    inside_kernel = np.diff(ndtr((edges[None, :] - centres[:, None]) / step), axis=1)
+    up_kernel = np.diff(ndtr((outside_up[None, :] - centres[:, None]) / step), axis=1)
+    down_kernel = np.diff(ndtr((outside_down[None, :] - centres[:, None]) / step), axis=1)
+    density = np.diff(ndtr(edges / step))
+    up = np.diff(ndtr(outside_up / step))
+    down = np.diff(ndtr(outside_down / step))
     for _ in range(spec.horizon_bars - 1):
         up += density @ up_kernel
         down += density @ down_kernel

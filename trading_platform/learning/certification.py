@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -118,14 +118,14 @@ def own_threshold(confidence: Floats, target_coverage: float) -> float:
 
 def clopper_pearson_lower(successes: int, trials: int, error: float) -> float:
     """Exact one-sided lower bound of a proportion."""
-    return float(stats.beta.ppf(error, successes, trials - successes + 1)) if successes else 0.0
+    return float(special.betaincinv(successes, trials - successes + 1, error)) if successes else 0.0
 
 
 def student_lower(values: Floats, error: float) -> float:
     """One-sided lower bound of a mean; -inf below two values."""
     if len(values) < 2:
         return float("-inf")
-    margin = stats.t.ppf(1.0 - error, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    margin = special.stdtrit(len(values) - 1, 1.0 - error) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - margin)
 
 
