@@ -4,11 +4,11 @@ An engine builds portfolios when it starts, and again whenever it cannot be sure
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.accounts.vault import Vault
@@ -28,61 +28,101 @@ from trading_platform.storage.group import (
     Subscription,
 )
 from trading_platform.venues.binance import BinanceVenue
-
-if TYPE_CHECKING:
-    from ccxt.async_support import binance
+from trading_platform.venues.port import QueryFailedError
 
 ZERO = Decimal(0)
 SAFE_LIMITS = Limits(ZERO, ZERO, 0, 0, 0, ZERO)
 """For a user without limits: nothing may be entered until somebody has set them."""
 
 
-async def account_ids(session: AsyncSession, dataset_id: DatasetId) -> set[str]:
-    """Open accounts of the group that trade on this dataset."""
-    rows = await session.scalars(
-        select(Account.account_id).where(Account.dataset_id == dataset_id, Account.closed_at.is_(None))
+@dataclass(frozen=True)
+class Terms:
+    """What owners allow at this moment: limits by user, stakes by (user, account)."""
+
+    limits: Mapping[str, Limits]
+    stakes: Mapping[tuple[str, str], dict[StrategyId, Stake]]
+
+    def apply(self, portfolio: Portfolio) -> None:
+        """Let a portfolio go by these terms from now on."""
+        portfolio.limits = self.limits.get(portfolio.user_id, SAFE_LIMITS)
+        portfolio.stakes = self.stakes.get((portfolio.user_id, portfolio.account_id), {})
+
+
+async def tradable_accounts(
+    session: AsyncSession, dataset_id: DatasetId, live_venue: str | None
+) -> list[tuple[str, str]]:
+    """(user, account) of every open account that may trade on this dataset, in order.
+
+    `live_venue`: the venue of a live market, whose armed accounts belong to it without naming it. A live account that
+    its owner has not armed is left out: nothing is sent for it, and it cannot keep others from trading.
+    """
+    rows = await session.execute(
+        select(Account.user_id, Account.account_id)
+        .where(*_tradable(dataset_id, live_venue))
+        .order_by(Account.account_id)
     )
-    return set(rows.all())
+    return [(user_id, account_id) for user_id, account_id in rows]
+
+
+async def terms(session: AsyncSession) -> Terms:
+    """The limits and subscriptions in force in the group."""
+    newest = select(RiskLimits).distinct(RiskLimits.user_id).order_by(RiskLimits.user_id, RiskLimits.revision.desc())
+    limits = {row.user_id: _limits(row) for row in await session.scalars(newest)}
+    stakes: dict[tuple[str, str], dict[StrategyId, Stake]] = {}
+    for row in await session.scalars(select(Subscription)):
+        strategy = StrategyId(row.strategy_id)
+        stake = Stake(strategy, row.capital_fraction, row.allow_uncertified, row.enabled)
+        stakes.setdefault((row.user_id, row.account_id), {})[strategy] = stake
+    return Terms(limits, stakes)
 
 
 async def load_portfolios(
-    session: AsyncSession, settings: Settings, dataset_id: DatasetId, market_time: datetime | None,
-    markets_from: "binance | None" = None,
+    session: AsyncSession, settings: Settings, dataset_id: DatasetId, live_venue: str | None,
+    market_time: datetime | None,
 ) -> list[Portfolio]:  # fmt: skip
-    """All accounts of the dataset with stakes, limits, holdings and the day's counts; cash is asked of the venue later."""
+    """All accounts of the dataset with terms, holdings and the day's counts; cash is asked of the venue later."""
     vault = Vault(settings)
     accounts = await session.scalars(
-        select(Account)
-        .where(Account.dataset_id == dataset_id, Account.closed_at.is_(None))
-        .order_by(Account.account_id)
+        select(Account).where(*_tradable(dataset_id, live_venue)).order_by(Account.account_id)
     )
+    in_force = await terms(session)
     portfolios = []
     for account in accounts.all():
-        keys = await _keys(session, vault, account)
-        armed = account.kind == "live" and account.armed_at is not None
-        venue = BinanceVenue(
-            settings.sandbox_url if account.kind == "sandbox" else None,
-            keys["api_key"],
-            keys["api_secret"],
-            armed=armed,
-            markets_from=markets_from,
-        )
         portfolio = Portfolio(
             user_id=UserId(account.user_id),
             account_id=AccountId(account.account_id),
             kind=account.kind,
-            armed=armed,
+            armed=account.kind == "live" and account.armed_at is not None,
             currency=account.currency,
-            venue=venue,
-            limits=await _limits(session, account.user_id),
-            stakes=await _stakes(session, account),
+            venue=_venue(settings, account, await _keys(session, vault, account)),
+            limits=SAFE_LIMITS,
             holdings=await _holdings(session, account),
         )
+        in_force.apply(portfolio)
         await _add_unknown(session, portfolio)
         if market_time is not None:
             await _count_day(session, portfolio, market_time)
         portfolios.append(portfolio)
     return portfolios
+
+
+def _tradable(dataset_id: DatasetId, live_venue: str | None) -> tuple[ColumnElement[bool], ...]:
+    belongs = or_(
+        Account.dataset_id == dataset_id,
+        and_(Account.dataset_id.is_(None), Account.kind == "live", Account.venue == live_venue),
+    )
+    return belongs, Account.closed_at.is_(None), or_(Account.kind == "sandbox", Account.armed_at.is_not(None))
+
+
+def _venue(settings: Settings, account: Account, keys: Mapping[str, str]) -> BinanceVenue:
+    if account.kind == "live":
+        return BinanceVenue(None, keys["api_key"], keys["api_secret"], armed=account.armed_at is not None)
+    if settings.sandbox_url is None:
+        raise QueryFailedError(
+            f"paper account {account.account_id} needs the sandbox, and no address of it is known: start the platform "
+            "(`trading-platform up`) or set TP_SANDBOX_URL"
+        )
+    return BinanceVenue(settings.sandbox_url, keys["api_key"], keys["api_secret"])
 
 
 async def _keys(session: AsyncSession, vault: Vault, account: Account) -> Mapping[str, str]:
@@ -92,32 +132,11 @@ async def _keys(session: AsyncSession, vault: Vault, account: Account) -> Mappin
     return {row.name: vault.open(row).get_secret_value() for row in rows}
 
 
-async def _limits(session: AsyncSession, user_id: str) -> Limits:
-    row = (
-        await session.scalars(
-            select(RiskLimits).where(RiskLimits.user_id == user_id).order_by(RiskLimits.revision.desc()).limit(1)
-        )
-    ).one_or_none()
-    if row is None:
-        return SAFE_LIMITS
+def _limits(row: RiskLimits) -> Limits:
     return Limits(
         row.max_order_notional, row.max_position_notional, row.max_open_positions, row.max_orders_per_second,
         row.max_orders_per_day, row.max_daily_loss,
     )  # fmt: skip
-
-
-async def _stakes(session: AsyncSession, account: Account) -> dict[StrategyId, Stake]:
-    rows = await session.scalars(
-        select(Subscription).where(
-            Subscription.user_id == account.user_id, Subscription.account_id == account.account_id
-        )
-    )
-    return {
-        StrategyId(row.strategy_id): Stake(
-            StrategyId(row.strategy_id), row.capital_fraction, row.allow_uncertified, row.enabled
-        )
-        for row in rows
-    }
 
 
 async def _holdings(session: AsyncSession, account: Account) -> dict[tuple[StrategyId, Symbol], Holding]:

@@ -1,23 +1,22 @@
 """The books: what the venue's answers change, written once and in one transaction with their audit entries.
 
 A fill is known by (account, symbol, trade id) and can be applied once only; position, cash and outcome follow from fills
-that were new. Spot fees are taken in the asset received, so a buy gives a little less than its quantity.
-
-Arithmetic of a closed trade, in quote currency: laid out = sum of entry price x quantity; taken in = sum of exit price x
-quantity less the fees taken in quote; net = taken in - laid out; gross = (average exit - average entry) x quantity sold
-plus nothing else; costs = gross - net, which holds the fees of both sides and the dust that is too small to sell.
+that were new. Spot fees are taken in the asset received, so a buy gives a little less than its quantity. The arithmetic
+of a closed trade is in `outcomes.py`.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import structlog
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.compliance.audit import record
+from trading_platform.execution.outcomes import closed_trade, fee_in_quote
 from trading_platform.execution.portfolio import Holding, Portfolio
 from trading_platform.identifiers import StrategyId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
@@ -27,6 +26,9 @@ from trading_platform.venues.port import FINAL_STATES, Accepted, VenueFill
 
 ZERO = Decimal(0)
 ACTOR = "engine"
+ASK_AGAIN_AFTER = timedelta(seconds=1)
+"""For an order that the venue has, but has not finished, or whose fills it has not all told."""
+log = structlog.get_logger(__name__)
 
 
 async def take_answer(
@@ -61,6 +63,10 @@ async def take_answer(
         await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
     else:
         intent.state = "SUBMITTED"
+        soon = func.now() + ASK_AGAIN_AFTER
+        await session.execute(
+            update(Outbox).where(Outbox.intent_id == intent.intent_id).values(state="PROBING", next_try_at=soon)
+        )
     intent.updated_at = func.now()
     return done
 
@@ -106,12 +112,13 @@ async def _move_position(
     """Let new fills change cash, holding and position; close the trade where nothing sellable is left."""
     key = (StrategyId(intent.strategy_id), Symbol(intent.symbol))
     holding = portfolio.holdings.get(key)
+    worth = _worth(instrument.quote, portfolio.prices)
     realized = ZERO
     fees = ZERO
     for fill in fills:
         gained_fee = fill.fee if fill.fee_currency == instrument.base else ZERO
         quote_fee = fill.fee if fill.fee_currency == instrument.quote else ZERO
-        fees += quote_fee + gained_fee * fill.price
+        fees += gained_fee * fill.price + fee_in_quote(fill, instrument.base, instrument.quote, worth)
         if intent.side == "buy":
             portfolio.cash -= fill.price * fill.quantity + quote_fee
             holding = _grown(holding, intent, fill.quantity - gained_fee, fill.price)
@@ -126,7 +133,7 @@ async def _move_position(
     await _write_position(session, intent, None if closed else holding, realized, fees, fills[-1].price)
     if closed:
         portfolio.holdings.pop(key, None)
-        outcome = await _close(session, intent)
+        outcome = await _close(session, intent, instrument, portfolio.prices)
         portfolio.net_today += outcome.net_pnl
 
 
@@ -174,17 +181,19 @@ async def _write_position(
     )
 
 
-async def _close(session: AsyncSession, exit_intent: Intent) -> Outcome:
+async def _close(
+    session: AsyncSession, exit_intent: Intent, instrument: Instrument, prices: Mapping[Symbol, Decimal]
+) -> Outcome:
     """The outcome of a trade, from all fills of its entry and its exits."""
     entry = (await session.scalars(select(Intent).where(Intent.intent_id == exit_intent.entry_intent_id))).one()
-    laid_out, bought, _, opened = await _sums(session, entry.user_id, [entry.client_order_id])
-    exits = (
-        await session.scalars(select(Intent.client_order_id).where(Intent.entry_intent_id == entry.intent_id))
-    ).all()
-    received, sold, quote_fees, ended = await _sums(session, entry.user_id, list(exits))
-    entry_price, exit_price = laid_out / bought, received / sold
-    net = received - quote_fees - laid_out
-    gross = (exit_price - entry_price) * bought
+    exits = await session.scalars(select(Intent.client_order_id).where(Intent.entry_intent_id == entry.intent_id))
+    trade = closed_trade(
+        await _fills_of(session, entry.user_id, [entry.client_order_id]),
+        await _fills_of(session, entry.user_id, exits.all()),
+        base=instrument.base,
+        quote=instrument.quote,
+        worth=_worth(instrument.quote, prices),
+    )
     tags = await _signal_tags(session, entry)
     outcome = Outcome(
         user_id=entry.user_id,
@@ -196,37 +205,39 @@ async def _close(session: AsyncSession, exit_intent: Intent) -> Outcome:
         arm=entry.arm,
         signal_id=entry.signal_id,
         symbol=entry.symbol,
-        currency=entry.symbol.partition("/")[2],
-        entry_time=opened,
-        exit_time=ended,
+        currency=instrument.quote,
+        entry_time=trade.entry_time,
+        exit_time=trade.exit_time,
         exit_reason=_reason(entry, exit_intent),
-        quantity=bought,
-        entry_price=entry_price,
-        exit_price=exit_price,
-        gross_pnl=gross,
-        costs=gross - net,
-        net_pnl=net,
-        net_return=float(net / laid_out),
-        success=net > 0,
+        quantity=trade.quantity,
+        entry_price=trade.entry_price,
+        exit_price=trade.exit_price,
+        gross_pnl=trade.gross,
+        costs=trade.costs,
+        net_pnl=trade.net,
+        net_return=trade.net_return,
+        success=trade.net > 0,
         **tags,
     )
     session.add(outcome)
     return outcome
 
 
-async def _sums(
-    session: AsyncSession, user_id: str, client_ids: list[str]
-) -> tuple[Decimal, Decimal, Decimal, datetime]:
-    """(price x quantity, quantity, fees in quote currency, time of the last fill) over the fills of some orders."""
-    quote_fee = func.coalesce(func.sum(Fill.fee).filter(Fill.side == "sell"), 0)
-    row = (
-        await session.execute(
-            select(
-                func.sum(Fill.price * Fill.quantity), func.sum(Fill.quantity), quote_fee, func.max(Fill.market_time)
-            ).where(Fill.user_id == user_id, Fill.client_order_id.in_(client_ids))
-        )
-    ).one()
-    return Decimal(row[0]), Decimal(row[1]), Decimal(row[2]), row[3]
+async def _fills_of(session: AsyncSession, user_id: str, client_ids: Sequence[str]) -> Sequence[Fill]:
+    rows = await session.scalars(select(Fill).where(Fill.user_id == user_id, Fill.client_order_id.in_(client_ids)))
+    return rows.all()
+
+
+def _worth(quote: str, prices: Mapping[Symbol, Decimal]) -> Callable[[str], Decimal]:
+    """What a third asset is worth in `quote`, by the last price seen; nothing where its market is not followed."""
+
+    def worth(asset: str) -> Decimal:
+        price = prices.get(Symbol(f"{asset}/{quote}"))
+        if price is None:
+            log.warning("fee_without_price", asset=asset, quote=quote)
+        return price or ZERO
+
+    return worth
 
 
 async def _signal_tags(session: AsyncSession, entry: Intent) -> dict[str, Any]:
@@ -306,6 +317,11 @@ def _audit(
         status_venue=accepted.state,
         latency_ms=latency_ms,
     )
+
+
+def note(session: AsyncSession, intent: Intent, event: str, status: str, message: str) -> None:
+    """An audit entry about the way of an order that changes nothing else."""
+    record(session, **_common(intent), event_type=event, status=status, status_message=message[:500])
 
 
 def plan_entries(session: AsyncSession, intent: Intent, signal: Signal) -> None:

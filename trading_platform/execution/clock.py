@@ -1,5 +1,6 @@
 """The engine's side of market time: in a replay it tells the sandbox when it has finished with a step."""
 
+import time
 from datetime import datetime
 from typing import Protocol
 
@@ -14,6 +15,13 @@ ACK_TIMEOUT_SECONDS = 5.0
 class MarketClock(Protocol):
     """Told when everything up to a market time is done and settled."""
 
+    waits: bool
+    """Whether the market stands still until then."""
+
+    def seconds(self, market_time: datetime) -> float:
+        """The clock that orders per second are counted by. In a replay it is market time, so that speed is no limit."""
+        ...
+
     async def done(self, market_time: datetime) -> None: ...
 
     async def close(self) -> None: ...
@@ -21,6 +29,11 @@ class MarketClock(Protocol):
 
 class WallClock:
     """Live markets wait for nobody."""
+
+    waits = False
+
+    def seconds(self, market_time: datetime) -> float:
+        return time.time()
 
     async def done(self, market_time: datetime) -> None:
         """Nothing to tell."""
@@ -33,11 +46,16 @@ class ReplayClock:
     """Acknowledges to the sandbox, which holds the next step back until all engines have. Losing one acknowledgement
     costs the replay a few seconds and nothing else."""
 
+    waits = True
+
     def __init__(self, sandbox_url: str, token: str, participant: str) -> None:
         self._url = f"{sandbox_url}/sandbox/clock/ack"
         self._headers = {"Authorization": f"Bearer {token}"}
         self._participant = participant
         self._session: aiohttp.ClientSession | None = None
+
+    def seconds(self, market_time: datetime) -> float:
+        return market_time.timestamp()
 
     async def done(self, market_time: datetime) -> None:
         body = {"participant": self._participant, "market_time": market_time.isoformat()}

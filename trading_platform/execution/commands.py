@@ -2,19 +2,24 @@
 
 import asyncio
 import signal
+import time
 from typing import Annotated
 
+import structlog
 import typer
-from sqlalchemy import select
+import uvloop
+from sqlalchemy.exc import OperationalError
 
 from trading_platform.execution.clock import MarketClock, ReplayClock, WallClock
-from trading_platform.execution.engine import Engine
+from trading_platform.execution.engine import RETRY_SECONDS, Engine
 from trading_platform.identifiers import DatasetId, GroupId
 from trading_platform.observability import logs, metrics, traces
 from trading_platform.settings import Settings, settings
 from trading_platform.storage.control import Dataset
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.migrate import require_current
+
+log = structlog.get_logger(__name__)
 
 
 def engine(
@@ -31,20 +36,30 @@ def engine(
     metrics.serve(f"engine:{group}", current)
     databases = Databases(current)
     group_id, dataset_id = GroupId(group), DatasetId(dataset)
-    _, schema = databases.group_address(group_id)
-    require_current(databases.group_engine(group_id), "group", schema)
-    with databases.control() as session:
-        kind = session.scalars(select(Dataset.kind).where(Dataset.dataset_id == dataset_id)).one_or_none()
-    if kind is None:
+    found = _find(databases, group_id, dataset_id)
+    if found is None:
         raise typer.BadParameter(f"no dataset {dataset!r}; `trading-platform lake show` lists them")
-    asyncio.run(_serve(databases, group_id, dataset_id, current, live=kind == "venue"))
+    uvloop.run(_serve(databases, group_id, dataset_id, current, found.venue if found.kind == "venue" else None))
+
+
+def _find(databases: Databases, group_id: GroupId, dataset_id: DatasetId) -> Dataset | None:
+    """The dataset, once PostgreSQL answers: an engine that came up first waits, instead of dying again and again."""
+    while True:
+        try:
+            _, schema = databases.group_address(group_id)
+            require_current(databases.group_engine(group_id), "group", schema)
+            with databases.control() as session:
+                return session.get(Dataset, dataset_id)
+        except OperationalError as error:
+            log.warning("engine_waits_for_database", group=group_id, error=str(error)[:300])
+            time.sleep(RETRY_SECONDS)
 
 
 async def _serve(
-    databases: Databases, group_id: GroupId, dataset_id: DatasetId, current: Settings, *, live: bool
+    databases: Databases, group_id: GroupId, dataset_id: DatasetId, current: Settings, live_venue: str | None
 ) -> None:
-    clock = _clock(current, group_id, live=live)
-    service = Engine(databases, group_id, dataset_id, clock)
+    clock = _clock(current, group_id, live=live_venue is not None)
+    service = Engine(databases, group_id, dataset_id, clock, live_venue)
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, service.stop.set)
     try:

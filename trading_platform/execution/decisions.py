@@ -4,9 +4,8 @@ Pure but for the identifiers' hashes: the same signals and the same portfolio gi
 decision keys, whoever asks and however often.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -18,6 +17,8 @@ from trading_platform.storage.control import Signal
 from trading_platform.venues.port import Side
 
 DENIED, SENDING = "DENIED", "SENDING"
+OUR_PREFIX = "tp_"
+"""Of every client order id of the platform; other orders of an account are somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Decision:
     @property
     def client_order_id(self) -> ClientOrderId:
         """At most 36 characters, unique a decision: the venue sees the same id however often it is sent."""
-        return ClientOrderId(content_id("tp", self.decision_key, length=30))
+        return ClientOrderId(content_id(OUR_PREFIX.rstrip("_"), self.decision_key, length=30))
 
     @property
     def state(self) -> str:
@@ -53,36 +54,59 @@ class Situation:
 
     instruments: Mapping[Symbol, Instrument]
     flattening: bool
+    seconds: Callable[[datetime], float]
+    """The clock by which orders per second are counted (see `clock.py`)."""
     halted: Callable[[Portfolio], str | None]
     """The scope of the halt that applies to an account, if any."""
 
 
 def decide(
-    portfolio: Portfolio, signals: Sequence[Signal], market_time: datetime, situation: Situation
+    portfolio: Portfolio, signals: Sequence[Signal], market_time: datetime, situation: Situation, now: datetime
 ) -> list[Decision]:
-    """Decisions of one account on the signals of the arm it follows, all of one market time."""
+    """Decisions of one account on the signals of the arm it follows, all of one market time: exits, then entries.
+
+    `now`: market time as far as it is known. It is later than `market_time` when the engine catches up on what it missed;
+    then positions are still left, but nothing is entered on signals that have run out.
+    """
     portfolio.turn_day(market_time)
+    before = dict(portfolio.prices)
+    portfolio.prices.update((Symbol(signal.symbol), signal.price) for signal in signals)
+    held = {signal.signal_id: portfolio.holdings.get(_key(signal)) for signal in signals}
+    decisions = [
+        _exit(portfolio, signal, holding, market_time, situation)
+        for signal in signals
+        if (holding := held[signal.signal_id]) is not None
+        and (situation.flattening or holding.exit_reason(signal.price, market_time))
+    ]
+    entered, spent = 0, ZERO
+    leaving = sum(decision.denial is None for decision in decisions)
     for signal in signals:
-        portfolio.prices[Symbol(signal.symbol)] = signal.price
-    decisions = []
-    entered = 0
-    spent = ZERO
-    for signal in signals:
-        strategy, symbol = StrategyId(signal.strategy_id), Symbol(signal.symbol)
-        held = portfolio.holdings.get((strategy, symbol))
-        if held is not None:
-            if situation.flattening or held.exit_reason(signal.price, market_time):
-                decisions.append(_exit(portfolio, signal, held, situation))
+        stake = portfolio.stakes.get(StrategyId(signal.strategy_id))
+        wanted = signal.state == "ok" and signal.direction == "long" and held[signal.signal_id] is None
+        if stake is None or not stake.enabled or not wanted:
             continue
-        stake = portfolio.stakes.get(strategy)
-        if stake is None or not stake.enabled or signal.state != "ok" or signal.direction != "long":
-            continue
-        decision = _entry(portfolio, signal, stake, market_time, situation, (entered, spent))
+        last = before.get(Symbol(signal.symbol))
+        decision = _entry(portfolio, signal, stake, market_time, situation, now, last, leaving, entered, spent)
         decisions.append(decision)
         if decision.denial is None:
             entered += 1
             spent += decision.quantity * signal.price
     return decisions
+
+
+def flatten(
+    portfolio: Portfolio, latest: Mapping[Symbol, Signal], market_time: datetime, situation: Situation
+) -> list[Decision]:
+    """Leave everything now, at the latest bar known: the next one may be an hour away."""
+    return [
+        _exit(portfolio, latest[holding.symbol], holding, market_time, situation)
+        for holding in portfolio.holdings.values()
+        if holding.symbol in latest and holding.symbol not in portfolio.unknown
+    ]
+
+
+def _key(signal: Signal) -> tuple[StrategyId, Symbol]:
+    return StrategyId(signal.strategy_id), Symbol(signal.symbol)
 
 
 def decision_key(portfolio: Portfolio, signal: Signal, purpose: str) -> str:
@@ -92,53 +116,54 @@ def decision_key(portfolio: Portfolio, signal: Signal, purpose: str) -> str:
     )
 
 
-def _exit(portfolio: Portfolio, signal: Signal, held: Holding, situation: Situation) -> Decision:
+def _exit(portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation) -> Decision:
     instrument = situation.instruments.get(held.symbol)
     quantity = instrument.round_quantity(held.quantity) if instrument else ZERO
-    wish = _wish(portfolio, signal, instrument, quantity, situation, entry=False)
+    wish = _wish(portfolio, signal, instrument, quantity, situation, market_time, entry=False)
     denial = check(wish, portfolio.limits)
     return Decision(portfolio, signal, "exit", "sell", quantity, denial, held, decision_key(portfolio, signal, "exit"))
 
 
 def _entry(
-    portfolio: Portfolio, signal: Signal, stake: Stake, market_time: datetime, situation: Situation,
-    already: tuple[int, Decimal],
+    portfolio: Portfolio, signal: Signal, stake: Stake, market_time: datetime, situation: Situation, now: datetime,
+    last: Decimal | None, leaving: int, entered: int, spent: Decimal,
 ) -> Decision:  # fmt: skip
     instrument = situation.instruments.get(Symbol(signal.symbol))
     notional = portfolio.equity * stake.capital_fraction
     quantity = instrument.round_quantity(notional / signal.price) if instrument else ZERO
-    wish = _wish(
-        portfolio, signal, instrument, quantity, situation, entry=True, already=already,
-        stale=market_time >= signal.expires_at,
+    wish = replace(
+        _wish(portfolio, signal, instrument, quantity, situation, market_time, entry=True, sending=leaving + entered),
+        last_price=last,
+        cash=portfolio.cash - spent,
+        open_positions=len(portfolio.holdings) + entered,
+        stale=now >= signal.expires_at,
         certified_enough=portfolio.kind != "live" or signal.certified or stake.allow_uncertified,
-    )  # fmt: skip
+    )
     denial = check(wish, portfolio.limits)
     return Decision(portfolio, signal, "entry", "buy", quantity, denial, None, decision_key(portfolio, signal, "entry"))
 
 
 def _wish(
     portfolio: Portfolio, signal: Signal, instrument: Instrument | None, quantity: Decimal, situation: Situation,
-    *, entry: bool, already: tuple[int, Decimal] = (0, ZERO), stale: bool = False, certified_enough: bool = True,
+    market_time: datetime, *, entry: bool, sending: int = 0,
 ) -> Wish:  # fmt: skip
+    """What holds for exits and entries alike. `sending`: orders of this account that are already decided on."""
     symbol = Symbol(signal.symbol)
-    entered, spent = already
     return Wish(
         entry=entry,
         quantity=quantity,
         price=signal.price,
-        last_price=portfolio.prices.get(symbol),
+        last_price=None,
         minimum_notional=instrument.minimum_notional if instrument else ZERO,
-        cash=portfolio.cash - spent,
+        cash=portfolio.cash,
         position_notional=portfolio.position_notional(symbol),
-        open_positions=len(portfolio.holdings) + entered,
-        orders_this_second=portfolio.orders_since(time.time() - 1.0) + entered,
-        orders_today=portfolio.orders_today + entered,
+        open_positions=len(portfolio.holdings),
+        orders_this_second=portfolio.orders_since(situation.seconds(market_time) - 1.0) + sending,
+        orders_today=portfolio.orders_today + sending,
         lost_today=max(-portfolio.net_today, ZERO),
         halted=situation.halted(portfolio),
         flattening=situation.flattening,
         armed=portfolio.kind != "live" or portfolio.armed,
-        certified_enough=certified_enough,
-        stale=stale,
         tradable=instrument is not None and instrument.tradable,
         unknown_outcome=symbol in portfolio.unknown,
     )

@@ -12,23 +12,25 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from trading_platform.compliance.audit import SealBusyError, record, seal
 from trading_platform.execution import books
-from trading_platform.execution.accounts import account_ids, load_portfolios
+from trading_platform.execution.accounts import load_portfolios, terms, tradable_accounts
 from trading_platform.execution.clock import MarketClock
-from trading_platform.execution.decisions import Decision, Situation, decide
+from trading_platform.execution.decisions import Decision, Situation, decide, flatten
+from trading_platform.execution.intents import move_cursor, write_intents
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.reconciliation import reconcile
 from trading_platform.execution.sender import Sender
+from trading_platform.execution.wake import SignalBell
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
 from trading_platform.learning.arms import arm_of
 from trading_platform.markets.instruments import Instrument
@@ -37,7 +39,7 @@ from trading_platform.observability.alerts import raise_alert, resolve_alert
 from trading_platform.observability.heartbeat import beat_async
 from trading_platform.storage.control import Experiment, Group, Halt, MarketProgress, Signal
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import EquityPoint, Intent, Order, Outbox, SignalCursor
+from trading_platform.storage.group import EquityPoint, Intent, SignalCursor
 from trading_platform.storage.lease import LeaseLostError, process_name
 from trading_platform.venues.port import QueryFailedError
 
@@ -45,17 +47,20 @@ log = structlog.get_logger(__name__)
 
 BATCH = 4_000
 LOOK_AGAIN_SECONDS = 1.0
-"""How old halts, desired state, experiments and the list of accounts may be."""
-IDLE_SECONDS = 0.05
+"""How old halts, desired state, experiments, limits, subscriptions and the list of accounts may be."""
+POLL_SECONDS = 0.1
+SETTLING_SECONDS = 0.05
+ACK_AGAIN_SECONDS = 1.0
 RECONCILE_EVERY_SECONDS = 60.0
 SEAL_EVERY_SECONDS = 5.0
 EQUITY_EVERY_STEPS = 24
 RETRY_SECONDS = 1.0
-RECOVERABLE = (LeaseLostError, QueryFailedError, OperationalError, InterfaceError, OSError)
+RUNNING, FLATTENING = "RUNNING", "FLATTENING"
+RECOVERABLE = (LeaseLostError, QueryFailedError, OperationalError, InterfaceError, PoolTimeoutError, OSError)
 
 
 class AccountsChanged(Exception):
-    """An account was opened or closed: portfolios must be built anew."""
+    """An account was opened, closed, armed or disarmed: portfolios must be built anew."""
 
 
 @dataclass
@@ -66,6 +71,8 @@ class Engine:
     group_id: GroupId
     dataset_id: DatasetId
     clock: MarketClock
+    live_venue: str | None = None
+    """The venue of a live market, whose armed accounts this engine trades."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -75,6 +82,11 @@ class Engine:
         self.instruments: dict[Symbol, Instrument] = {}
         self.cursor = 0
         self.market_time: datetime | None = None
+        """Up to which everything is done."""
+        self.scored_through: datetime | None = None
+        """Up to which the market is known: later than `market_time` while the engine catches up."""
+        self.bell = SignalBell(self.databases.settings, self.dataset_id)
+        self._acked_at = 0.0
         self._situation: Situation | None = None
         self._arms: dict[tuple[str, str], str] = {}
         self._experiments: list[Experiment] = []
@@ -83,6 +95,15 @@ class Engine:
 
     async def run(self) -> None:
         """Trade until asked to stop, through every outage that passes."""
+        listening = asyncio.create_task(self.bell.listen())
+        try:
+            await self._sessions()
+        finally:
+            listening.cancel()
+        with contextlib.suppress(*RECOVERABLE):
+            await self.lease.release()
+
+    async def _sessions(self) -> None:
         while not self.stop.is_set():
             keeping: asyncio.Task[None] | None = None
             try:
@@ -95,11 +116,10 @@ class Engine:
                 log.info("accounts_changed", group=self.group_id)
             except RECOVERABLE as error:
                 log.warning("engine_session_ends", group=self.group_id, error=f"{type(error).__name__}: {error}"[:400])
+                self.lease.state = "HALTED"
                 await self._pause(RETRY_SECONDS)
             finally:
                 await self._end_session(keeping)
-        with contextlib.suppress(*RECOVERABLE):
-            await self.lease.release()
 
     # --- a session: from lease to trouble ----------------------------------------------------------------------------
 
@@ -115,12 +135,14 @@ class Engine:
                 keeping.result()
             if time.monotonic() - self._looked_at > LOOK_AGAIN_SECONDS:
                 await self._look_around()
+                await self._flatten()
             if time.monotonic() - reconciled > RECONCILE_EVERY_SECONDS:
                 await self._reconcile()
                 reconciled = time.monotonic()
             if not await self._consume():
                 await self._settle_open()
-                await self._pause(IDLE_SECONDS)
+                await self._tell_clock(again=True)
+                await self.bell.wait(POLL_SECONDS)
 
     async def _load(self) -> None:
         """Wait until the group has accounts on the dataset, then build portfolios from the books."""
@@ -130,19 +152,24 @@ class Engine:
                 self.cursor = cursor.seq if cursor else 0
                 self.market_time = cursor.market_time if cursor else None
                 self.portfolios = await load_portfolios(
-                    session, self.databases.settings, self.dataset_id, self.market_time
+                    session, self.databases.settings, self.dataset_id, self.live_venue, self.market_time
                 )
             if self.portfolios or self.stop.is_set():
                 break
             await self._pause(0.3)
-        for portfolio in self.portfolios:
-            self.instruments = dict(await portfolio.venue.instruments())
+        async with self.databases.control_async() as session:
+            progress = await session.get(MarketProgress, self.dataset_id)
+            self.scored_through = progress.scored_through if progress else None
+        self.instruments = {}
+        for venue in {portfolio.kind: portfolio.venue for portfolio in self.portfolios}.values():
+            self.instruments |= await venue.instruments()  # one table for all accounts of a kind
 
     async def _reconcile(self) -> None:
         """Compare with the venue; trade only while everything matches."""
         while not self.stop.is_set():
-            found = await reconcile(self.sender, self.portfolios, self.instruments, self.market_time)
-            state = "RUNNING" if found.matches else "HALTED"
+            found = await reconcile(self.sender, self.portfolios, self.instruments, self._now(), self._clock_seconds())
+            flattening = self._situation is not None and self._situation.flattening
+            state = (FLATTENING if flattening else RUNNING) if found.matches else "HALTED"
             await self.lease.show(state, reconciliation=found.shown())
             metrics.ENGINE_STATE.labels(self.group_id).set(found.matches)
             await self._say_reconciled(found.differences)
@@ -176,13 +203,15 @@ class Engine:
     async def _settle_open(self) -> None:
         for portfolio in self.portfolios:
             if portfolio.unknown:
-                await self.sender.settle(portfolio, self.instruments, self.market_time)
+                await self.sender.settle(portfolio, self.instruments, self._now(), self._clock_seconds())
 
     # --- signals -----------------------------------------------------------------------------------------------------
 
     async def _consume(self) -> bool:
         """Take the signals that are there, a market time after the other; False where there were none."""
         async with self.databases.control_async() as session:
+            # Progress first: what it covers is then surely among the signals that are read after it.
+            progress = await session.get(MarketProgress, self.dataset_id)
             rows = await session.scalars(
                 select(Signal)
                 .where(Signal.dataset_id == self.dataset_id, Signal.seq > self.cursor)
@@ -190,11 +219,12 @@ class Engine:
                 .limit(BATCH)
             )
             signals = rows.all()
-            progress = await session.get(MarketProgress, self.dataset_id)
+        if progress is not None:
+            self.scored_through = progress.scored_through
         if not signals:
-            if progress is not None and (self.market_time is None or progress.scored_through > self.market_time):
-                self.market_time = progress.scored_through
-                await self.clock.done(progress.scored_through)
+            if self.scored_through is not None and (self.market_time is None or self.scored_through > self.market_time):
+                self.market_time = self.scored_through
+                await self._tell_clock()
             return False
         steps = [list(group) for _, group in itertools.groupby(signals, key=lambda signal: signal.available_at)]
         if len(signals) == BATCH:
@@ -212,17 +242,30 @@ class Engine:
         decisions: list[Decision] = []
         for portfolio in self.portfolios:
             followed = [signal for signal in signals if signal.role == self._arm(portfolio, signal, signals)]
-            decisions += decide(portfolio, followed, market_time, self._situation)
+            now = max(market_time, self.scored_through or market_time)
+            decisions += decide(portfolio, followed, market_time, self._situation, now)
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0
         if decisions or due:
-            intents = await self._write(decisions, market_time, signals[-1].seq)
-            await self._send(decisions, intents)
-            await self._write_equity(market_time)
+            await self._carry_out(decisions, market_time, signals[-1].seq)
         self.cursor = signals[-1].seq
         self.market_time = market_time
+        await self._settle_step()
+        await self._tell_clock()
+
+    async def _settle_step(self) -> None:
+        """Where the market stands still for us: wait until nothing of this step is unsettled."""
         await self._settle_open()
-        await self.clock.done(market_time)
+        while self.clock.waits and not self.stop.is_set() and any(each.unknown for each in self.portfolios):
+            await self._pause(SETTLING_SECONDS)
+            await self._settle_open()
+
+    async def _tell_clock(self, *, again: bool = False) -> None:
+        """Say that all is done up to the market time; `again`: repeat it now and then, should it have been lost."""
+        if self.market_time is None or (again and time.monotonic() - self._acked_at < ACK_AGAIN_SECONDS):
+            return
+        self._acked_at = time.monotonic()
+        await self.clock.done(self.market_time)
 
     def _arm(self, portfolio: Portfolio, signal: Signal, signals: Sequence[Signal]) -> str:
         """Whose signal this user's money follows; the champion's where no challenger scored the bar."""
@@ -238,89 +281,56 @@ class Engine:
         scored = {each.role for each in signals if each.strategy_id == signal.strategy_id}
         return arm if arm in scored else "champion"
 
-    async def _write(self, decisions: Sequence[Decision], market_time: datetime, seq: int) -> dict[str, Intent]:
-        """One transaction: the cursor, the intents that are new, their outbox rows, orders and audit entries."""
-        written: dict[str, Intent] = {}
+    async def _carry_out(self, decisions: Sequence[Decision], market_time: datetime, seq: int) -> None:
+        """Write the decisions with the cursor, then send them: accounts at the same time, each account's in order."""
+        issued_at = datetime.now(UTC)
         async with self.databases.group_async(self.group_id) as session:
             await self.lease.check(session)
-            cursor = insert(SignalCursor).values(dataset_id=self.dataset_id, seq=seq, market_time=market_time)
-            await session.execute(
-                cursor.on_conflict_do_update(
-                    index_elements=[SignalCursor.dataset_id], set_={"seq": seq, "market_time": market_time}
-                )
-            )
-            for decision in decisions:
-                if await self._insert_intent(session, decision, market_time):
-                    intent = await session.get_one(Intent, (decision.portfolio.user_id, decision.intent_id))
-                    books.plan_entries(session, intent, decision.signal)
-                    if decision.denial is None:
-                        self._add_order(session, intent)
-                        written[intent.intent_id] = intent
-        denied = sum(decision.denial is not None for decision in decisions)
-        if denied:
+            await move_cursor(session, self.dataset_id, seq, market_time)
+            intents = await write_intents(session, decisions, market_time, self.lease.epoch, issued_at)
+        if denied := sum(decision.denial is not None for decision in decisions):
             metrics.ORDERS.labels(self.group_id, "denied").inc(denied)
-        return written
+        await self._send(decisions, intents, issued_at)
+        await self._write_equity(market_time)
 
-    async def _insert_intent(self, session: AsyncSession, decision: Decision, market_time: datetime) -> bool:
-        """Whether the decision is new; the unique decision key makes a second one impossible."""
-        signal, held = decision.signal, decision.holding
-        row = insert(Intent).values(
-            user_id=decision.portfolio.user_id,
-            intent_id=decision.intent_id,
-            decision_key=decision.decision_key,
-            client_order_id=decision.client_order_id,
-            account_id=decision.portfolio.account_id,
-            dataset_id=self.dataset_id,
-            strategy_id=signal.strategy_id,
-            version_id=held.version_id if held else signal.version_id,
-            arm=held.arm if held else signal.role,
-            signal_id=signal.signal_id,
-            purpose=decision.purpose,
-            entry_intent_id=held.entry_intent_id if held else None,
-            symbol=signal.symbol,
-            side=decision.side,
-            order_type="MARKET",
-            quantity=decision.quantity,
-            reference_price=signal.price,
-            target_price=signal.target_price if held is None else None,
-            stop_price=signal.stop_price if held is None else None,
-            exit_by=signal.exit_by if held is None else None,
-            market_time=market_time,
-            state=decision.state,
-            denial=decision.denial,
-            epoch=self.lease.epoch,
-            trace_id=signal.trace_id,
-        )
-        inserted = await session.execute(row.on_conflict_do_nothing().returning(Intent.intent_id))
-        return inserted.scalar_one_or_none() is not None
-
-    def _add_order(self, session: AsyncSession, intent: Intent) -> None:
-        now = func.clock_timestamp()
-        session.add(
-            Outbox(
-                intent_id=intent.intent_id, user_id=intent.user_id, account_id=intent.account_id, state="SENDING",
-                epoch=self.lease.epoch, sent_at=now,
-            )
-        )  # fmt: skip
-        session.add(
-            Order(
-                user_id=intent.user_id, client_order_id=intent.client_order_id, intent_id=intent.intent_id,
-                account_id=intent.account_id, symbol=intent.symbol, side=intent.side, order_type=intent.order_type,
-                quantity=intent.quantity, state="SUBMITTED", market_time=intent.market_time, sent_at=now,
-                epoch=self.lease.epoch,
-            )
-        )  # fmt: skip
-
-    async def _send(self, decisions: Sequence[Decision], intents: dict[str, Intent]) -> None:
-        """Accounts at the same time, the orders of one account in order."""
-
+    async def _send(self, decisions: Sequence[Decision], intents: dict[str, Intent], issued_at: datetime) -> None:
         async def account(portfolio: Portfolio) -> None:
             for decision in decisions:
                 intent = intents.get(decision.intent_id)
                 if decision.portfolio is portfolio and intent is not None:
-                    await self.sender.send(portfolio, intent, self.instruments[Symbol(intent.symbol)])
+                    instrument = self.instruments[Symbol(intent.symbol)]
+                    await self.sender.send(portfolio, intent, instrument, issued_at, self._clock_seconds())
 
-        await asyncio.gather(*(account(portfolio) for portfolio in self.portfolios))
+        sent = await asyncio.gather(*(account(each) for each in self.portfolios), return_exceptions=True)
+        for trouble in sent:  # only now: no order may be on its way when a session ends
+            if isinstance(trouble, BaseException):
+                raise trouble
+
+    async def _flatten(self) -> None:
+        """Asked to leave everything: do so at the latest bar, without waiting for the next one."""
+        assert self._situation is not None
+        if not self._situation.flattening or self.market_time is None:
+            return
+        symbols = {holding.symbol for portfolio in self.portfolios for holding in portfolio.holdings.values()}
+        if not symbols:
+            return
+        async with self.databases.control_async() as session:
+            rows = await session.scalars(
+                select(Signal)
+                .distinct(Signal.symbol)
+                .where(
+                    Signal.dataset_id == self.dataset_id, Signal.seq <= self.cursor, Signal.seq > self.cursor - BATCH,
+                    Signal.symbol.in_(symbols),
+                )
+                .order_by(Signal.symbol, Signal.seq.desc())
+            )  # fmt: skip
+            latest = {Symbol(row.symbol): row for row in rows}
+        decisions = [
+            decision
+            for portfolio in self.portfolios
+            for decision in flatten(portfolio, latest, self.market_time, self._situation)
+        ]
+        await self._carry_out(decisions, self.market_time, self.cursor)
 
     async def _write_equity(self, market_time: datetime) -> None:
         points = [
@@ -354,16 +364,23 @@ class Engine:
             )
             self._experiments = list(running.all())
         async with self.databases.group_async(self.group_id) as session:
-            accounts = await account_ids(session, self.dataset_id)
-        if accounts != {portfolio.account_id for portfolio in self.portfolios}:
+            accounts = await tradable_accounts(session, self.dataset_id, self.live_venue)
+            in_force = await terms(session)
+        if accounts != [(portfolio.user_id, portfolio.account_id) for portfolio in self.portfolios]:
             raise AccountsChanged
+        for portfolio in self.portfolios:
+            in_force.apply(portfolio)
         self._arms.clear()
         scopes = {(halt.scope, halt.scope_id) for halt in halts}
         self._situation = Situation(
             self.instruments,
             group.desired_state == "FLATTEN",
+            self.clock.seconds,
             lambda portfolio: _halt_of(portfolio, self.group_id, scopes),
         )
+        self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in scopes)
+        if self.lease.state in (RUNNING, FLATTENING):
+            self.lease.state = FLATTENING if self._situation.flattening else RUNNING
 
     async def _keep(self) -> None:
         """Renew the lease, beat, seal the audit trail. Raises `LeaseLostError` when another engine took over."""
@@ -389,6 +406,14 @@ class Engine:
         for portfolio in self.portfolios:
             await portfolio.venue.close()
         self.portfolios = []
+
+    def _now(self) -> datetime | None:
+        """Market time as far as it is known."""
+        known = [moment for moment in (self.market_time, self.scored_through) if moment is not None]
+        return max(known, default=None)
+
+    def _clock_seconds(self) -> float:
+        return self.clock.seconds(self._now() or datetime.now(UTC))
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -73,7 +73,7 @@ class Portfolio:
     orders_today: int = 0
     net_today: Decimal = ZERO
     sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=1_000))
-    """Wall times of the latest orders, for the rate per second."""
+    """When the latest orders were sent, in seconds of the clock that rates are counted by."""
 
     @property
     def holdings_value(self) -> Decimal:
@@ -89,8 +89,8 @@ class Portfolio:
         held: Iterable[Holding] = (h for h in self.holdings.values() if h.symbol == symbol)
         return sum((h.quantity * self.prices.get(symbol, h.average_price) for h in held), ZERO)
 
-    def orders_since(self, wall: float) -> int:
-        return sum(1 for moment in self.sent_at if moment > wall)
+    def orders_since(self, moment: float) -> int:
+        return sum(1 for sent in self.sent_at if sent > moment)
 
     def turn_day(self, market_time: datetime) -> None:
         """Start the day's counts anew when market time enters another UTC day."""

@@ -1,19 +1,23 @@
 """Books against the venue: before trading, and ever again while trading.
 
-Unfinished orders are settled by asking for them; holdings are compared with balances; orders that are not ours are
-counted and left alone. A question without an answer is a failed reconciliation, never "nothing there". Differences are
+Unfinished orders are settled by asking for them; holdings are compared with balances; an order of ours that works at the
+venue while the books have finished it is a difference; orders that are not ours are counted and left alone. A question without an answer is a failed reconciliation, never "nothing there". Differences are
 named; nothing is repaired in a way that could add risk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from sqlalchemy import select
+
+from trading_platform.execution.decisions import OUR_PREFIX
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import Symbol
 from trading_platform.markets.instruments import Instrument
+from trading_platform.storage.group import Intent, Outbox
 
 ZERO = Decimal(0)
 
@@ -42,18 +46,34 @@ class Reconciled:
 
 
 async def reconcile(
-    sender: Sender, portfolios: list[Portfolio], instruments: dict[Symbol, Instrument], market_time: datetime | None
-) -> Reconciled:
+    sender: Sender, portfolios: Sequence[Portfolio], instruments: Mapping[Symbol, Instrument], now: datetime | None,
+    clock_seconds: float,
+) -> Reconciled:  # fmt: skip
     """Compare every account of the group. Raises `QueryFailedError` where the venue does not answer."""
     result = Reconciled(datetime.now(UTC))
     for portfolio in portfolios:
-        result.open_outcomes += await sender.settle(portfolio, instruments, market_time, all_now=True)
+        result.open_outcomes += await sender.settle(portfolio, instruments, now, clock_seconds, all_now=True)
         balances = await portfolio.venue.balances()
         portfolio.cash = balances.get(portfolio.currency, ZERO)
         result.differences += compare(portfolio, balances, instruments)
-        foreign = [name for name in await portfolio.venue.open_client_order_ids() if not name.startswith("tp_")]
-        result.foreign_orders += len(foreign)
+        working = await portfolio.venue.open_client_order_ids()
+        ours = {name for name in working if name.startswith(OUR_PREFIX)}
+        result.foreign_orders += len(working - ours)
+        result.differences += [
+            f"{portfolio.account_id}: order {name} works at the venue, but is finished in the books"
+            for name in sorted(ours - await _unfinished(sender, portfolio))
+        ]
     return result
+
+
+async def _unfinished(sender: Sender, portfolio: Portfolio) -> set[str]:
+    async with sender.databases.group_async(sender.lease.group_id) as session:
+        names = await session.scalars(
+            select(Intent.client_order_id)
+            .join(Outbox, (Outbox.intent_id == Intent.intent_id) & (Outbox.user_id == Intent.user_id))
+            .where(Outbox.account_id == portfolio.account_id)
+        )
+        return set(names)
 
 
 def compare(

@@ -3,19 +3,20 @@
 `send` puts one SENDING intent on the wire and takes the answer into the books. An answer that does not come makes the
 intent UNKNOWN: it is asked for by its client order id, at growing distances, and sent again only when the venue has
 shown that it never arrived; until then nothing new is entered in that symbol. An unknown never decays into a refusal.
+
+The order carries the time at which it was issued, which is in the books, too: the venue refuses it when it comes later
+than its receive window. So "no such order" after that window holds for good, even if the sender was only asleep.
 """
 
-import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from trading_platform.compliance.audit import record
 from trading_platform.execution import books
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
@@ -23,13 +24,12 @@ from trading_platform.identifiers import ClientOrderId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
 from trading_platform.observability.alerts import raise_alert
-from trading_platform.observability.traces import tracer
+from trading_platform.observability.traces import continued, tracer
 from trading_platform.storage.control import Halt
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent, Order, Outbox
 from trading_platform.venues.port import (
     Accepted,
-    Ambiguous,
     AuthLost,
     IpNotAllowed,
     QueryFailedError,
@@ -41,8 +41,9 @@ from trading_platform.venues.port import (
 log = structlog.get_logger(__name__)
 
 PROBE_AFTER_SECONDS = (1, 3, 7, 15, 30)
-THROTTLED_TRIES = 5
-ZERO = Decimal(0)
+QUEUED = "QUEUED"
+FRESH = timedelta(seconds=2)
+"""An order that waited longer behind others is issued anew before it is sent."""
 
 
 @dataclass
@@ -52,31 +53,28 @@ class Sender:
     databases: Databases
     lease: GroupLease
 
-    async def send(self, portfolio: Portfolio, intent: Intent, instrument: Instrument) -> None:
-        """Send an intent that is SENDING in the books, and take the answer."""
-        started = time.perf_counter()
-        with tracer(__name__).start_as_current_span("send_order") as span:
-            span.set_attribute("client_order_id", intent.client_order_id)
-            result = await self._call(portfolio, intent)
-        latency = time.perf_counter() - started
-        metrics.ORDER_SECONDS.labels("binance").observe(latency)
-        portfolio.sent_at.append(time.time())
-        portfolio.orders_today += 1
-        await self._take(portfolio, intent, instrument, result, latency * 1_000)
+    async def send(
+        self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime, clock_seconds: float
+    ) -> None:
+        """Send an intent that is SENDING in the books since `issued_at`, and take the answer.
 
-    async def _call(self, portfolio: Portfolio, intent: Intent) -> Result:
-        """The call itself; only a throttled one is repeated, since it was not executed."""
-        result: Result = Ambiguous("not sent")
-        for _ in range(THROTTLED_TRIES):
+        `clock_seconds`: now, by the clock that orders per second are counted by.
+        """
+        if datetime.now(UTC) - issued_at > FRESH:
+            issued_at = await self._issue(intent, attempt=False)
+        portfolio.sent_at.append(clock_seconds)
+        portfolio.orders_today += 1
+        started = time.perf_counter()
+        with tracer(__name__).start_as_current_span("send_order", context=continued(intent.trace_id)) as span:
+            span.set_attribute("client_order_id", intent.client_order_id)
             result = await portfolio.venue.place_market(
                 ClientOrderId(intent.client_order_id), Symbol(intent.symbol),
-                "buy" if intent.side == "buy" else "sell", intent.quantity,
+                "buy" if intent.side == "buy" else "sell", intent.quantity, issued_at,
             )  # fmt: skip
-            if not isinstance(result, Throttled):
-                return result
-            log.warning("venue_throttles", account_id=intent.account_id, wait=result.retry_after.total_seconds())
-            await asyncio.sleep(result.retry_after.total_seconds())
-        return Refused("THROTTLED", f"the venue throttled {THROTTLED_TRIES} tries")
+            span.set_attribute("result", type(result).__name__)
+        latency = time.perf_counter() - started
+        metrics.ORDER_SECONDS.labels("binance").observe(latency)
+        await self._take(portfolio, intent, instrument, result, latency * 1_000)
 
     async def _take(
         self, portfolio: Portfolio, intent: Intent, instrument: Instrument, result: Result, latency_ms: float | None
@@ -86,6 +84,7 @@ class Sender:
         async with self.databases.group_async(group) as session:
             await self.lease.check(session)
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
+            done = True
             if isinstance(result, Accepted):
                 done = await books.take_answer(session, portfolio, row, result, instrument, latency_ms)
                 name = "filled" if done and result.filled else "sent"
@@ -93,19 +92,33 @@ class Sender:
                 code = result.code if isinstance(result, Refused) else type(result).__name__.upper()
                 await books.take_refusal(session, row, code, result.text)
                 name = "rejected"
+            elif isinstance(result, Throttled):
+                done = await self._queue(session, row, result.retry_after)
+                name = "throttled"
             else:
-                await self._unknown(session, row, str(getattr(result, "cause", result)))
+                done = await self._unknown(session, row, result.cause)
                 name = "unknown"
         metrics.ORDERS.labels(group, name).inc()
-        if name == "unknown":
-            portfolio.unknown.add(Symbol(intent.symbol))
-            log.warning("order_outcome_unknown", intent_id=intent.intent_id, cause=str(result)[:300])
-        elif Symbol(intent.symbol) in portfolio.unknown:
+        if done:
             portfolio.unknown.discard(Symbol(intent.symbol))
+        else:
+            portfolio.unknown.add(Symbol(intent.symbol))
+            log.warning("order_not_settled", intent_id=intent.intent_id, result=name, answer=str(result)[:300])
         if isinstance(result, (AuthLost, IpNotAllowed)):
             await self._halt_account(portfolio, result)
 
-    async def _unknown(self, session: AsyncSession, intent: Intent, cause: str) -> None:
+    async def _queue(self, session: AsyncSession, intent: Intent, wait: timedelta) -> bool:
+        """Throttled: the venue does not have it. It goes out again when the venue allows, if it is then still wanted."""
+        intent.state = "PLANNED"
+        intent.updated_at = func.now()
+        await session.execute(
+            update(Outbox).where(Outbox.intent_id == intent.intent_id)
+            .values(state=QUEUED, next_try_at=func.now() + wait)
+        )  # fmt: skip
+        books.note(session, intent, "UPDATE", "THROTTLED", f"again after {wait.total_seconds():.0f} s")
+        return False
+
+    async def _unknown(self, session: AsyncSession, intent: Intent, cause: str) -> bool:
         first_probe = func.now() + timedelta(seconds=PROBE_AFTER_SECONDS[0])
         intent.state = "UNKNOWN"
         intent.updated_at = func.now()
@@ -116,11 +129,8 @@ class Sender:
             update(Order).where(Order.client_order_id == intent.client_order_id)
             .values(state="UNKNOWN", updated_at=func.clock_timestamp())
         )  # fmt: skip
-        record(
-            session, user_id=intent.user_id, account_id=intent.account_id, actor=books.ACTOR, event_type="UPDATE",
-            intent_id=intent.intent_id, client_order_id=intent.client_order_id, symbol=intent.symbol, status="UNKNOWN",
-            status_message=cause[:500], market_time=intent.market_time, dataset_id=intent.dataset_id,
-        )  # fmt: skip
+        books.note(session, intent, "UPDATE", "UNKNOWN", cause)
+        return False
 
     async def _halt_account(self, portfolio: Portfolio, result: AuthLost | IpNotAllowed) -> None:
         """The venue does not know us any more: nothing is sent for the account until a person has looked."""
@@ -143,14 +153,13 @@ class Sender:
     # --- settling ----------------------------------------------------------------------------------------------------
 
     async def settle(
-        self,
-        portfolio: Portfolio,
-        instruments: dict[Symbol, Instrument],
-        market_time: datetime | None,
-        *,
-        all_now: bool = False,
-    ) -> int:
-        """Ask the venue for every order of the account whose outcome is open; returns how many remain open."""
+        self, portfolio: Portfolio, instruments: Mapping[Symbol, Instrument], now: datetime | None, clock_seconds: float,
+        *, all_now: bool = False,
+    ) -> int:  # fmt: skip
+        """Ask the venue for every order of the account whose outcome is open; returns how many remain open.
+
+        `now`: market time as far as it is known. `all_now`: without waiting for the next probe's turn.
+        """
         due = [] if all_now else [Outbox.next_try_at <= func.now()]
         async with self.databases.group_async(self.lease.group_id) as session:
             rows = await session.execute(
@@ -163,34 +172,43 @@ class Sender:
         remaining = 0
         for intent, outbox in pending:
             instrument = instruments.get(Symbol(intent.symbol))
-            if instrument is None or not await self._settle_one(portfolio, intent, outbox, instrument, market_time):
+            if instrument is None or not await self._settle_one(
+                portfolio, intent, outbox, instrument, now, clock_seconds
+            ):
                 remaining += 1
         return remaining
 
     async def _settle_one(
-        self, portfolio: Portfolio, intent: Intent, outbox: Outbox, instrument: Instrument, market_time: datetime | None
-    ) -> bool:
+        self, portfolio: Portfolio, intent: Intent, outbox: Outbox, instrument: Instrument, now: datetime | None,
+        clock_seconds: float,
+    ) -> bool:  # fmt: skip
         """Whether one order is settled now."""
-        try:
-            found = await portfolio.venue.find_order(ClientOrderId(intent.client_order_id), Symbol(intent.symbol))
-        except QueryFailedError as error:
-            log.warning("probe_unanswered", intent_id=intent.intent_id, error=str(error)[:300])
-            await self._probe_later(intent, outbox)
-            return False
-        if found is not None:
-            await self._take(portfolio, intent, instrument, found, None)
-            return found.state in ("FILLED", "CANCELLED", "REJECTED", "EXPIRED")
-        if not self._proven_absent(portfolio, outbox):
-            await self._probe_later(intent, outbox)
-            return False
-        if intent.purpose == "exit" or not _too_late(intent, market_time):
-            await self._resend(portfolio, intent, instrument)
-            return Symbol(intent.symbol) not in portfolio.unknown
+        symbol = Symbol(intent.symbol)
+        if outbox.state == QUEUED:
+            if outbox.next_try_at > datetime.now(UTC):
+                return False
+        else:
+            try:
+                found = await portfolio.venue.find_order(ClientOrderId(intent.client_order_id), symbol)
+            except QueryFailedError as error:
+                log.warning("probe_unanswered", intent_id=intent.intent_id, error=str(error)[:300])
+                await self._probe_later(intent, outbox)
+                return False
+            if found is not None:
+                await self._take(portfolio, intent, instrument, found, None)
+                return symbol not in portfolio.unknown
+            if not self._proven_absent(portfolio, outbox):
+                await self._probe_later(intent, outbox)
+                return False
+        if intent.purpose == "exit" or not _too_late(intent, now):
+            issued_at = await self._issue(intent, attempt=True)
+            await self.send(portfolio, intent, instrument, issued_at, clock_seconds)
+            return symbol not in portfolio.unknown
         async with self.databases.group_async(self.lease.group_id) as session:
             await self.lease.check(session)
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
             await books.take_refusal(session, row, "NEVER_ARRIVED", "the venue has no such order", state="ABANDONED")
-        portfolio.unknown.discard(Symbol(intent.symbol))
+        portfolio.unknown.discard(symbol)
         return True
 
     def _proven_absent(self, portfolio: Portfolio, outbox: Outbox) -> bool:
@@ -199,23 +217,24 @@ class Sender:
             return False
         return datetime.now(UTC) - outbox.sent_at > after
 
-    async def _resend(self, portfolio: Portfolio, intent: Intent, instrument: Instrument) -> None:
-        """The same order, under the same client order id: should the first one turn up after all, the venue has one."""
+    async def _issue(self, intent: Intent, *, attempt: bool) -> datetime:
+        """Stamp an order anew, in the books first; `attempt`: it was on the wire before.
+
+        The client order id stays the same: should the first one turn up after all, it is known for what it is.
+        """
+        issued_at = datetime.now(UTC)
         async with self.databases.group_async(self.lease.group_id) as session:
             await self.lease.check(session)
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
-            row.attempts += 1
+            row.attempts += attempt
             row.state = "SENDING"
+            row.updated_at = func.now()
             await session.execute(
-                update(Outbox).where(Outbox.intent_id == intent.intent_id)
-                .values(state="SENDING", sent_at=func.clock_timestamp())
-            )  # fmt: skip
-            record(
-                session, user_id=row.user_id, account_id=row.account_id, actor=books.ACTOR, event_type="SEND",
-                intent_id=row.intent_id, client_order_id=row.client_order_id, symbol=row.symbol, attempt=row.attempts,
-                market_time=row.market_time, dataset_id=row.dataset_id,
-            )  # fmt: skip
-        await self.send(portfolio, intent, instrument)
+                update(Outbox).where(Outbox.intent_id == intent.intent_id).values(state="SENDING", sent_at=issued_at)
+            )
+            if attempt:
+                books.note(session, row, "SEND", "SENDING", f"attempt {row.attempts + 1}")
+        return issued_at
 
     async def _probe_later(self, intent: Intent, outbox: Outbox) -> None:
         waited = (datetime.now(UTC) - (outbox.sent_at or outbox.created_at)).total_seconds()
@@ -227,6 +246,6 @@ class Sender:
             )  # fmt: skip
 
 
-def _too_late(intent: Intent, market_time: datetime | None) -> bool:
-    """An entry is worth sending only at the price it was decided at: within its own bar."""
-    return market_time is not None and market_time > intent.market_time
+def _too_late(intent: Intent, now: datetime | None) -> bool:
+    """An entry is worth sending only at the price it was decided at: before the next bar is known."""
+    return now is not None and now > intent.market_time
