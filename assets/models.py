@@ -116,7 +116,7 @@ def retrained_model(context: dg.AssetExecutionContext, config: Retraining, platf
         raise dg.Failure(f"nothing serves on {dataset_id}: run the job `train` first")
     trained = train_version(
         platform.databases, platform.lake, training_plan(definition), dataset_id=dataset_id, as_of=market_time,
-        kind=champion.kind, origin=config.origin, parent_id=VersionId(champion.version_id), seed=config.seed,
+        kind="lightgbm" if champion.kind == "legacy" else champion.kind, origin=config.origin, parent_id=VersionId(champion.version_id), seed=config.seed,
         progress=reporter(context),
     )  # fmt: skip
     with platform.databases.control() as session:
