@@ -133,7 +133,7 @@ def install(app: FastAPI) -> None:
                 status=503,
                 detail=f"{error}; nothing was changed",
                 expected="Valkey (TP_REDIS_URL) to answer: without it nobody can be logged in and no change is counted",
-                remedy="Try again in a few seconds. Engines go on trading; to stop them now use `trading-platform halt`.",
+                remedy="Try again in a few seconds. Engines go on trading; `trading-platform down` on the server stops them.",
             ),
             {"Retry-After": "5"},
         )
