@@ -30,6 +30,8 @@ def engine(
 
     Runs until SIGTERM or Ctrl-C. A second one for the same group stands by until the first one's lease ends.
     """
+    import ccxt.async_support  # noqa: F401  takes seconds and stops an event loop: before there is a lease to renew
+
     current = settings()
     logs.configure(f"engine:{group}", current)
     traces.configure_tracing(f"engine:{group}", current)
