@@ -1,5 +1,7 @@
 """What Streamlit runs: who is asking, whose books and which dataset they look at, and what holds on every page."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from dashboard import data, kill_switch, names
@@ -19,8 +21,17 @@ COMPLIANCE = st.Page("screens/compliance.py", title="Compliance", icon=":materia
 HEALTH = st.Page("screens/health.py", title="System health", icon=":material/favorite:")
 
 
+ICON = str(Path(__file__).with_name("icon.svg"))  # a named icon would be fetched from elsewhere
+# Tables are wide: less empty space around the page than Streamlit leaves.
+STYLE = """<style>
+.block-container { padding: 4.5rem 2.5rem 2rem 2.5rem; }
+.st-key-stop_trading button { background: #dc2626; border-color: #dc2626; }
+</style>"""
+
+
 def main() -> None:
-    st.set_page_config(page_title="Trading platform", page_icon=":material/candlestick_chart:", layout="wide")
+    st.set_page_config(page_title="Trading platform", page_icon=ICON, layout="wide")
+    st.html(STYLE)
     try:
         viewer = data.current_viewer()
         page = st.navigation({"Trading": TRADING, "Learning": LEARNING, "Records": _records(viewer)})
@@ -42,12 +53,14 @@ def _records(viewer: data.Viewer) -> list[object]:
 
 def _view(viewer: data.Viewer) -> data.View:
     """What the sidebar's choices add up to."""
-    markets = data.markets()
+    known = {market.dataset_id: market for market in data.markets()}
     people = data.people(viewer)
     with st.sidebar:
-        market = markets[0] if markets else None
-        if len(markets) > 1:
-            market = st.selectbox("Data", markets, format_func=lambda market: market.name, key="market")
+        chosen = next(iter(known), "")
+        if len(known) > 1:
+            chosen = st.selectbox(
+                "Data", list(known), format_func=lambda dataset_id: known[dataset_id].name, key="data"
+            )
         user_id = viewer.user_id
         if viewer.is_staff:
             user_id = st.selectbox("Books of", list(people), format_func=lambda user_id: people[user_id], key="whose")
@@ -55,7 +68,7 @@ def _view(viewer: data.Viewer) -> data.View:
         left, right = st.columns(2)
         left.link_button("Lineage", "/dagster/", width="stretch", help="Data lineage and runs, in Dagster (read-only).")
         right.link_button("Log out", "/logout", width="stretch")
-    return data.View(viewer, user_id, market)
+    return data.View(viewer, user_id, known.get(chosen))
 
 
 def _banners(view: data.View) -> None:

@@ -1,5 +1,6 @@
 """Charts as Vega-Lite specifications: half the CPU of `st.line_chart`, and one look on all pages. Times are UTC."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ CONFIG = {
     "legend": {"orient": "top", "title": None, "labelFontSize": 11, "labelLimit": 300},
     "range": {"category": PALETTE},
 }  # fmt: skip
+CLOCK = {"year": "%Y", "month": "%b %Y", "week": "%d %b", "date": "%d %b", "hours": "%H:%M", "minutes": "%H:%M"}
 Encoding = dict[str, Any]
 
 
@@ -46,11 +48,9 @@ def lines(
 
 def signed_bars(data: pd.DataFrame, x: str, y: str, *, title: str, running: str) -> None:
     """A bar a day, green above zero and red below, and the running sum as a line."""
-    encoding = {"x": over_time(x)}
     show(
         data,
         {
-            "encoding": encoding,
             "layer": [
                 {
                     "mark": {"type": "bar", "opacity": 0.65, "width": {"band": 0.8}},
@@ -68,7 +68,10 @@ def signed_bars(data: pd.DataFrame, x: str, y: str, *, title: str, running: str)
                 },
                 {
                     "mark": {"type": "line", "strokeWidth": 1.8, "color": BLUE},
-                    "encoding": {"y": {"field": running, "type": "quantitative"}},
+                    "encoding": {
+                        "x": {**over_time(x), "timeUnit": "utcyearmonthdate", "bandPosition": 0.5},
+                        "y": {"field": running, "type": "quantitative"},
+                    },
                 },
             ],
         },
@@ -77,13 +80,15 @@ def signed_bars(data: pd.DataFrame, x: str, y: str, *, title: str, running: str)
 
 def bars(
     data: pd.DataFrame, category: str, value: str, *, title: str, format: str = ".1%",
-    reference: float | None = None, tooltip: list[Encoding] | None = None, order: list[str] | None = None,
+    reference: float | None = None, alarm: float | None = None, tooltip: list[Encoding] | None = None,
+    order: list[str] | None = None,
 ) -> None:  # fmt: skip
-    """Horizontal bars; `reference` draws a dashed line to be compared with."""
+    """Horizontal bars; `reference` draws a dashed line to be compared with, beyond `alarm` a bar is red."""
     layers: list[dict[str, Any]] = [
         {
-            "mark": {"type": "bar", "cornerRadiusEnd": 2, "color": BLUE},
+            "mark": {"type": "bar", "cornerRadiusEnd": 2},
             "encoding": {
+                "color": {"value": BLUE} if alarm is None else alarming(value, alarm),
                 "y": {
                     "field": category, "type": "nominal", "sort": order or "-x", "title": None,
                     "axis": {"labelLimit": 260},
@@ -100,7 +105,7 @@ def bars(
                 "encoding": {"x": {"datum": reference, "type": "quantitative"}},
             }
         )
-    show(data, {"layer": layers}, height=max(70, 30 * len(data)))
+    show(data, {"layer": layers}, height=28 * len(data) + (60 if title else 30))
 
 
 def band(data: pd.DataFrame, *, title: str) -> None:
@@ -135,58 +140,66 @@ def band(data: pd.DataFrame, *, title: str) -> None:
     )
 
 
-def reliability(data: pd.DataFrame) -> None:
-    """Of what was given a confidence of x, the share that came true: confidence, observed, rows, of; lower and upper
-    where there is an interval. On the diagonal is honest."""
-    low = max(0.0, float(data["confidence"].min()) - 0.1)
-    high = min(1.0, float(data["confidence"].max()) + 0.1)
-    seen = {"domain": [min(low, float(data["observed"].min())), max(high, float(data["observed"].max()))], "nice": True}
-    color = {"field": "of", "type": "nominal"}
+def reliability(validated: pd.DataFrame, traded: pd.DataFrame) -> None:
+    """Of what was given a confidence of x, the share that came true; on the diagonal is honest.
+
+    Both: role, confidence, observed, rows; `traded` also lower and upper. Validation is drawn as a line, what was
+    traded as circles with their intervals.
+    """
+    every = pd.concat([validated, traded], ignore_index=True)
+    low, high = every["confidence"].min() - 0.03, every["confidence"].max() + 0.03
+    color = {"field": "role", "type": "nominal", "scale": {**ROLES, "domain": ["Champion", "Challenger"]}}
     x = {
         "field": "confidence", "type": "quantitative", "title": "Confidence promised",
-        "scale": {"domain": [low, high]}, "axis": {"format": ".0%"},
+        "scale": {"domain": [low, high], "nice": False}, "axis": {"format": ".0%"},
     }  # fmt: skip
+    y = {
+        "field": "observed", "type": "quantitative", "title": "Came true", "scale": {"zero": False},
+        "axis": {"format": ".0%"},
+    }  # fmt: skip
+    tooltip = [
+        {"field": "role", "title": "Model"},
+        {"field": "measured", "title": "Measured on"},
+        {"field": "confidence", "format": ".1%", "title": "Confidence promised"},
+        {"field": "observed", "format": ".1%", "title": "Came true"},
+        {"field": "rows", "format": ",d", "title": "Cases"},
+    ]
+    ends = {"values": [{"a": low}, {"a": high}]}
+    circles = [{"filter": "datum.measured == 'traded signals'"}]
     layers: list[dict[str, Any]] = [
         {
-            "data": {"values": [{"a": low}, {"a": high}]},
+            "data": ends,
             "mark": {"type": "line", "strokeDash": [4, 4], "color": GREY},
-            "encoding": {
-                "x": {"field": "a", "type": "quantitative"},
-                "y": {"field": "a", "type": "quantitative"},
-            },
+            "encoding": {"x": {"field": "a", "type": "quantitative"}, "y": {"field": "a", "type": "quantitative"}},
         },
         {
-            "mark": {"type": "rule", "opacity": 0.45, "clip": True},
-            "transform": [{"filter": "isValid(datum.lower)"}],
-            "encoding": {
-                "x": x, "y": {"field": "lower", "type": "quantitative"}, "y2": {"field": "upper"}, "color": color,
-            },
+            "transform": [{"filter": "datum.measured == 'validation'"}],
+            "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 28}, "clip": True},
+            "encoding": {"x": x, "y": y, "color": color, "tooltip": tooltip},
         },
         {
-            "mark": {"type": "circle", "opacity": 0.85, "clip": True},
+            "transform": circles,
+            "mark": {"type": "rule", "opacity": 0.35, "clip": True},
+            "encoding": {"x": x, "y": {**y, "field": "lower"}, "y2": {"field": "upper"}, "color": color},
+        },
+        {
+            "transform": circles,
+            "mark": {"type": "point", "filled": False, "strokeWidth": 2, "clip": True},
             "encoding": {
-                "x": x,
-                "y": {
-                    "field": "observed", "type": "quantitative", "title": "Came true", "scale": seen,
-                    "axis": {"format": ".0%"},
-                },
-                "size": {"field": "rows", "type": "quantitative", "legend": None, "scale": {"range": [30, 350]}},
-                "color": color,
-                "tooltip": [
-                    {"field": "of", "title": "Measured on"},
-                    {"field": "confidence", "format": ".1%", "title": "Confidence promised"},
-                    {"field": "observed", "format": ".1%", "title": "Came true"},
-                    {"field": "rows", "format": ",d", "title": "Cases"},
-                ],
+                "x": x, "y": y, "color": color, "tooltip": tooltip,
+                "size": {"field": "rows", "type": "quantitative", "legend": None, "scale": {"range": [40, 350]}},
             },
         },
     ]  # fmt: skip
-    show(data, {"layer": layers}, height=340)
+    named = [validated.assign(measured="validation"), traded.assign(measured="traded signals")]
+    show(pd.concat([part for part in named if len(part)], ignore_index=True), {"layer": layers}, height=340)
 
 
-def shares(data: pd.DataFrame, x: str, value: str, color: str, order: list[str]) -> None:
-    """How a whole is made up over time, as stacked areas."""
-    scale = {"domain": order, "range": ["#93c5fd", "#cbd5e1", "#fca5a5", "#e5e7eb"][: len(order)]}
+def shares(
+    data: pd.DataFrame, x: str, value: str, color: str, order: list[str], colors: Mapping[str, str]
+) -> None:  # fmt: skip
+    """How a whole is made up day by day, as stacked bars."""
+    scale = {"domain": order, "range": [colors[name] for name in order]}
     show(
         data,
         {
@@ -206,7 +219,12 @@ def shares(data: pd.DataFrame, x: str, value: str, color: str, order: list[str])
 
 
 def over_time(field: str) -> Encoding:
-    return {"field": field, "type": "temporal", "title": None, "scale": {"type": "utc"}}
+    axis = {"format": CLOCK, "labelOverlap": True}
+    return {"field": field, "type": "temporal", "title": None, "scale": {"type": "utc"}, "axis": axis}
+
+
+def alarming(field: str, beyond: float) -> Encoding:
+    return {"condition": {"test": f"datum['{field}'] > {beyond}", "value": RED}, "value": BLUE}
 
 
 def when(field: str) -> Encoding:

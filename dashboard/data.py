@@ -41,6 +41,7 @@ from trading_platform.storage.control import AuditAnchor, Dataset, Group, Market
 NEWEST_EQUITY_POINTS = 1_000
 OLDER_EQUITY_POINTS = 500
 STAFF = ("compliance", "admin")
+ROLES = ("champion", "challenger")
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,12 @@ def markets() -> list[Market]:
         .order_by(MarketProgress.updated_at.desc().nulls_last(), Dataset.updated_at.desc())
     )
     rows = control(lambda session: session.execute(query).all())
+    called = names.datasets([dataset for dataset, _ in rows])
     return [
         Market(
             dataset_id=dataset.dataset_id,
             kind=dataset.kind,
-            name=names.dataset(dataset.kind, dataset.venue, dataset.source, dataset.interval_seconds),
+            name=called[dataset.dataset_id],
             symbols=tuple(sorted(dataset.symbols)),
             drill=(dataset.details.get("drill") or {}).get("what"),
             market_time=progress.scored_through if progress else None,
@@ -239,9 +241,9 @@ def _older_equity(view: View, account_id: str, before: datetime) -> pd.DataFrame
 
 
 def daily_pnl(view: View) -> pd.DataFrame:
-    """Net result by Indian day and currency, all strategies together, and their running sum."""
+    """Net result by Indian day (at midnight UTC, for charts) and currency, all strategies together, and their running sum."""
     sql = """
-        select exit_date, currency, sum(trades)::bigint as trades, sum(net_pnl)::float as net_pnl,
+        select exit_date::timestamp at time zone 'UTC' as day, currency, sum(trades)::bigint as trades, sum(net_pnl)::float as net_pnl,
                (sum(sum(net_pnl)) over (partition by currency order by exit_date))::float as cumulative
         from marts.fct_daily_pnl where user_id = :user_id and dataset_id = :dataset_id
         group by exit_date, currency order by exit_date"""
@@ -321,7 +323,7 @@ def serving(view: View) -> dict[str, dict[str, Any]]:
     by_id = {model["version_id"]: model for model in models}
     return {
         served["role"]: by_id[served["version_id"]] | {"since": served["from_time"]}
-        for served in sorted(deployments, key=lambda served: str(served["role"]))
+        for served in sorted(deployments, key=lambda served: ROLES.index(served["role"]))
         if served["to_time"] is None
     }
 
@@ -341,7 +343,8 @@ def drift_reports(view: View) -> list[dict[str, Any]]:
 def reliability(view: View) -> pd.DataFrame:
     """Confidence promised against success found, of signals that somebody traded, with Wilson's 95 % interval."""
     sql = """
-        select version_id, mean_confidence, success_rate, success_rate_lower, success_rate_upper, resolved
+        select version_id, mean_confidence as confidence, success_rate as observed, resolved as rows,
+               success_rate_lower as lower, success_rate_upper as upper
         from marts.fct_reliability where dataset_id = :dataset_id order by version_id, mean_confidence"""
     return mart(sql, dataset_id=view.dataset_id)
 
@@ -349,17 +352,17 @@ def reliability(view: View) -> pd.DataFrame:
 def accuracy_over_time(view: View) -> pd.DataFrame:
     """Share of traded signals that made money, over the 30 days before each day, by version."""
     sql = """
-        select exit_date, version_id, sum(trades_30d)::bigint as trades,
+        select exit_date::timestamp at time zone 'UTC' as day, version_id, sum(trades_30d)::bigint as trades,
                (sum(success_rate_30d * trades_30d) / sum(trades_30d))::float as success_rate
         from marts.fct_accuracy_over_time where dataset_id = :dataset_id
-        group by exit_date, version_id having sum(trades_30d) >= 10 order by exit_date"""
+        group by exit_date, version_id having sum(trades_30d) >= 10 order by day"""
     return mart(sql, dataset_id=view.dataset_id)
 
 
 def condition_history(view: View) -> pd.DataFrame:
     """How many of a day's scored bars were in which volatility and trend."""
     sql = """
-        select signal_date, c.condition_type, c.condition, sum(signals)::bigint as bars
+        select signal_date::timestamp at time zone 'UTC' as day, c.condition_type, c.condition, sum(signals)::bigint as bars
         from marts.fct_signal_quality cross join lateral (values
             ('volatility', volatility), ('trend', trend)
         ) as c (condition_type, condition)

@@ -29,9 +29,11 @@ def _stop(view: data.View) -> None:
     if view.viewer.role in MAY_HALT_PLATFORM:
         scopes["platform"] = "All trading of the platform"
     with st.form("halt", border=False, clear_on_submit=True):
-        scope = st.radio("What to stop", list(scopes), format_func=lambda scope: scopes[scope])
+        scope = "user"
+        if len(scopes) > 1 or not view.is_own:
+            scope = st.radio("What to stop", list(scopes), format_func=lambda scope: scopes[scope])
         reason = st.text_input("Reason", placeholder="What made you stop", max_chars=500)
-        if st.form_submit_button("Stop trading", type="primary", width="stretch"):
+        if st.form_submit_button("Stop trading", type="primary", width="stretch", key="stop_trading"):
             scope_id = view.user_id if scope == "user" else None
             _try(lambda: data.halt(scope, reason.strip() or "stopped from the dashboard", scope_id))
 

@@ -13,6 +13,7 @@ CSS = """
 .tile { background: var(--st-secondary-background-color); border-radius: 8px; padding: 12px 16px; min-height: 58px; }
 .name { font-size: 13px; opacity: .65; }
 .value { font-size: 23px; font-weight: 600; margin-top: 2px; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.long { font-size: 18px; padding-top: 4px; }
 .unit { font-size: 13px; font-weight: 400; opacity: .65; margin-left: 4px; }
 .up { color: #047857; } .down { color: #dc2626; } .stale { opacity: .45; }
 .foot { font-size: 12px; opacity: .65; margin-top: 8px; min-height: 16px; }
@@ -48,7 +49,7 @@ export default function ({ parentElement }) {
       tile("Open positions", d.open_positions ?? "–"),
       tile("Closed trades", d.closed_trades == null ? "–" : number(d.closed_trades, 0)),
       tile("Engine", acting.charAt(0).toUpperCase() + acting.slice(1).toLowerCase(), "", e.alive ? "" : "down"),
-      tile("Market time", clock(d.market_time), "UTC"));
+      tile("Market time (UTC)", clock(d.market_time), "", "long"));
     say("Live. Last change " + new Date().toISOString().slice(11, 19) + " UTC.", false);
   }
   function say(text, stale) { foot.textContent = text; tiles.classList.toggle("stale", stale); }

@@ -1,11 +1,14 @@
 """What things are called on the pages: names where identifiers would be noise, and numbers as people read them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from trading_platform.storage.control import Dataset
 
 MODELS = {"lightgbm": "LightGBM", "logistic": "Logistic regression", "legacy": "Imported model"}
 VENUES = {"binance": "Binance", "zerodha": "Zerodha"}
@@ -16,14 +19,22 @@ ORIGINS = {
 DASH = "–"
 
 
-def dataset(kind: str, venue: str, source: str, interval_seconds: int) -> str:
+def datasets(rows: Sequence[Dataset]) -> dict[str, str]:
+    """{dataset id: name}; where two are called alike, with the beginning of the identifier."""
+    called = {row.dataset_id: _dataset(row) for row in rows}
+    shared = {name for name, times in Counter(called.values()).items() if times > 1}
+    return {key: f"{name} {short(key)}" if name in shared else name for key, name in called.items()}
+
+
+def _dataset(row: Dataset) -> str:
     """`binance_1h (Binance, 1 h bars)`, `Synthetic market, seed 7 (1 h bars)`, `Binance live (5 min bars)`."""
-    bars = f"{interval(interval_seconds)} bars"
-    if kind == "synthetic":
-        return f"Synthetic market, {source} ({bars})"
-    if kind == "venue":
-        return f"{venue_name(venue)} live ({bars})"
-    return f"{Path(source).name} ({venue_name(venue)}, {bars})"
+    bars = f"{interval(row.interval_seconds)} bars"
+    drill = ", drill" if row.details.get("drill") else ""
+    if row.kind == "synthetic":
+        return f"Synthetic market, {row.source} ({bars}{drill})"
+    if row.kind == "venue":
+        return f"{venue_name(row.venue)} live ({bars})"
+    return f"{Path(row.source).name} ({venue_name(row.venue)}, {bars}{drill})"
 
 
 def interval(seconds: int) -> str:
@@ -64,11 +75,20 @@ def accounts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def service(name: str) -> str:
-    """`engine-g1` -> `Engine g1`, `scorer:binance_1h` -> `Scorer binance_1h`."""
+def service(name: str, datasets: Mapping[str, str]) -> str:
+    """`engine-g1` -> `Engine g1`, `scorer:files_5ae0c3` -> `Scorer, binance_1h (Binance, 1 h bars)`."""
     head, _, rest = name.replace(":", "-", 1).partition("-")
     head = "API" if head == "api" else head.capitalize()
-    return f"{head} {rest}".strip()
+    return f"{head}, {datasets[rest]}" if rest in datasets else f"{head} {rest}".strip()
+
+
+def details(found: Mapping[str, Any] | None) -> str:
+    """A service's details as words: `market time 2024-05-31 00:00 UTC, orders 12`. What is empty is left out."""
+    told = {key: value for key, value in (found or {}).items() if value not in (None, "", [], {})}
+    return ", ".join(
+        f"{key.replace('_', ' ')} {moment(value) if key.endswith(('time', '_at', 'through')) else value}"
+        for key, value in told.items()
+    )
 
 
 def moment(value: str | datetime | pd.Timestamp | None) -> str:
@@ -76,6 +96,11 @@ def moment(value: str | datetime | pd.Timestamp | None) -> str:
     if value is None or value is pd.NaT:
         return DASH
     return f"{pd.Timestamp(value).tz_convert('UTC'):%Y-%m-%d %H:%M} UTC"
+
+
+def condition(value: str) -> str:
+    """`sideways` -> `Sideways`, `us` -> `US`."""
+    return value.upper() if value == "us" else value.replace("_", " ").capitalize()
 
 
 def number(value: float | None, digits: int = 4) -> str:

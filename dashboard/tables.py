@@ -10,17 +10,22 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-ROW_HEIGHT, MOST_ROWS_SHOWN = 35, 15
+SHORT, LONG_PIXELS = 10, 560
+PERCENT = "%%"
 Column = Any
 """What `st.column_config` makes."""
 
 
-def show(rows: pd.DataFrame, columns: Mapping[str, Column], *, key: str | None = None) -> None:
-    """Draw a table as high as its rows, at most `MOST_ROWS_SHOWN` of them; the others are scrolled to."""
-    height = (min(len(rows), MOST_ROWS_SHOWN) + 1) * ROW_HEIGHT + 3
+def show(rows: pd.DataFrame, columns: Mapping[str, Column]) -> None:
+    """Draw a table: all rows of a short one, a window of a long one."""
+    shown = rows[list(columns)].copy()
+    for name, column in columns.items():
+        if str(column["type_config"].get("format")).endswith(PERCENT):
+            shown[name] = 100 * shown[name].astype(float)
     st.dataframe(
-        rows[list(columns)], hide_index=True, width="stretch", height=height, column_config=dict(columns), key=key
-    )
+        shown, hide_index=True, width="stretch", column_config=dict(columns), placeholder="",
+        height="auto" if len(rows) <= SHORT else LONG_PIXELS,
+    )  # fmt: skip
 
 
 def words(label: str, *, help: str | None = None, width: Any = None) -> Column:
@@ -46,9 +51,9 @@ def quantity(label: str) -> Column:
     return st.column_config.NumberColumn(label, format="%,.8g")
 
 
-def share(label: str, *, help: str | None = None) -> Column:
+def share(label: str, format: str = "%.1f", *, help: str | None = None) -> Column:
     """A fraction, shown as a percentage."""
-    return st.column_config.NumberColumn(label, format="percent", help=help)
+    return st.column_config.NumberColumn(label, format=f"{format}{PERCENT}", help=help)
 
 
 def number(label: str, format: str = "%,d", *, help: str | None = None) -> Column:
@@ -60,6 +65,11 @@ def confidence(label: str) -> Column:
         label, min_value=0, max_value=1, format="%.3f",
         help="Calibrated probability that the trade, net of costs, ends in profit.",
     )  # fmt: skip
+
+
+def status(label: str, good: str, bad: str) -> Column:
+    """One of two words, each in a list of its own, on green and on red."""
+    return st.column_config.MultiselectColumn(label, options=[good, bad], color=["#bbf7d0", "#fecaca"])
 
 
 def tick(label: str, *, help: str | None = None) -> Column:

@@ -10,6 +10,10 @@ ORDER = {
     "liquidity": ["thin", "normal", "deep", "unknown"],
     "session": ["asia", "europe", "us", "weekend"],
 }
+COLORS = {
+    "volatility": {"low": "#93c5fd", "normal": "#cbd5e1", "high": "#fca5a5", "unknown": "#e5e7eb"},
+    "trend": {"down": "#fca5a5", "sideways": "#cbd5e1", "up": "#86efac", "unknown": "#e5e7eb"},
+}
 NAMES = {"volatility": "Volatility", "trend": "Trend", "liquidity": "Liquidity", "session": "Session"}
 
 
@@ -19,7 +23,7 @@ def show_now() -> None:
         st.caption("No bar has been scored yet.")
         return
     rows = newest.drop_duplicates("symbol").sort_values("symbol")
-    rows = rows.assign(**{name: rows[name].str.capitalize() for name in ORDER})
+    rows = rows.assign(**{name: rows[name].map(names.condition) for name in ORDER})
     tables.show(
         rows,
         {
@@ -47,23 +51,24 @@ def show_results() -> None:
         for column, kind in zip(st.columns(2, gap="medium"), pair, strict=True):
             rows = results[results["condition_type"] == kind]
             rows = rows.assign(
-                condition=rows["condition"].str.capitalize(), percent=100 * rows["mean_net_return"]
+                place=rows["condition"].map(lambda value, known=ORDER[kind]: known.index(value) if value in known else len(known)),
+                condition=rows["condition"].map(names.condition)
             )  # fmt: skip
             with column:
                 st.markdown(f"**{NAMES[kind]}**")
                 charts.bars(
                     rows, "condition", "success_rate", title="In profit after costs", format=".0%", reference=overall,
-                    order=[value.capitalize() for value in ORDER[kind]],
+                    order=[names.condition(value) for value in ORDER[kind]],
                     tooltip=[{"field": "trades", "format": ",d", "title": "Trades"}],
                 )  # fmt: skip
                 tables.show(
-                    rows,
+                    rows.sort_values("place"),
                     {
                         "condition": tables.words("Condition"),
                         "trades": tables.number("Trades"),
                         "success_rate": tables.share("In profit"),
                         "mean_confidence": tables.share("Promised", help="Mean confidence of the signals traded."),
-                        "percent": tables.number("Mean net return (%)", "%+.3f"),
+                        "mean_net_return": tables.share("Mean net return", "%+.3f"),
                     },
                 )
 
@@ -77,7 +82,7 @@ def show_history() -> None:
         present = [value for value in ORDER[kind] if value in set(rows["condition"])]
         with column:
             st.markdown(f"**{NAMES[kind]}**")
-            charts.shares(rows.drop(columns="condition_type"), "signal_date", "bars", "condition", present)
+            charts.shares(rows.drop(columns="condition_type"), "day", "bars", "condition", present, COLORS[kind])
     if history.empty:
         st.caption("No history is in the reports yet; reports follow every pass.")
 
@@ -89,9 +94,7 @@ def show_accuracy() -> None:
         return
     versions = data.version_names(view)
     accuracy["model"] = accuracy["version_id"].map(versions).fillna(accuracy["version_id"].map(names.short))
-    charts.lines(
-        accuracy, "exit_date", "success_rate", color="model", title="In profit, 30 days", format=".0%", height=220
-    )
+    charts.lines(accuracy, "day", "success_rate", color="model", title="In profit, 30 days", format=".0%", height=220)
     st.caption(
         "Share of traded signals that ended in profit after costs, over the 30 days before; at least ten trades."
     )

@@ -28,7 +28,8 @@ def show_features(features: dict[str, dict[str, Any]]) -> None:
     st.markdown(f"{drifted} of {len(rows)} features have drifted.")
     charts.bars(
         shown.astype({"p_value": float}), "feature", "ratio", title="Distance to the training window / its threshold",
-        format=".2f", reference=1.0, tooltip=[{"field": "p_value", "format": ".3f", "title": "p-value"}],
+        format=".2f", reference=1.0, alarm=1.0,
+        tooltip=[{"field": "p_value", "format": ".3f", "title": "p-value"}],
     )  # fmt: skip
     st.caption(
         "Beyond the dashed line a feature has drifted. Thresholds come from a block bootstrap of the training window "
@@ -42,7 +43,7 @@ def show_errors(errors: dict[str, dict[str, Any]]) -> None:
         st.caption("No signal has come to its end yet.")
         return
     rows = pd.DataFrame(errors).T.rename_axis("detector").reset_index()
-    rows["detector"] = rows["detector"].str.replace("_", " ")
+    rows["detector"] = [name[0].upper() + name[1:].replace("_", " ") for name in rows["detector"]]
     rows["says"] = rows["state"].map(SAYS)
     rows["since"] = pd.to_datetime(rows["since"], utc=True, format="ISO8601")
     rows["statistic"] = pd.to_numeric(rows["statistic"])

@@ -9,13 +9,18 @@ from dashboard.sources import Refused
 SHOUT = {"critical": st.error, "warning": st.warning, "info": st.info}
 MOST_ALERTS = 20
 
+
+def called(name: str) -> str:
+    return names.service(name, {market.dataset_id: market.name for market in data.markets()})
+
+
 view = data.view()
 st.title("System health")
 health = data.health(view.viewer)
 alerts = data.alerts(view.viewer)
 
-silent = [names.service(row["service"]) for row in health["services"] if row["stale"]]
-idle = [names.service(row["name"]) for row in health["leases"] if not row["valid"]]
+silent = [called(row["service"]) for row in health["services"] if row["stale"]]
+idle = [called(row["name"]) for row in health["leases"] if not row["valid"]]
 one, two, three = st.columns(3)
 one.metric("Services alive", f"{len(health['services']) - len(silent)} of {len(health['services'])}")
 two.metric("Leases valid", f"{len(health['leases']) - len(idle)} of {len(health['leases'])}")
@@ -26,7 +31,7 @@ if alerts.empty:
     st.success("No open alert.", icon=":material/check:")
 for alert in alerts.head(MOST_ALERTS).itertuples():
     times = f" ({alert.count} times)" if alert.count > 1 else ""
-    about = f"{names.service(alert.source)}, since {names.moment(alert.raised_at)}{times}"
+    about = f"{called(alert.source)}, since {names.moment(alert.raised_at)}{times}"
     taken = f" · {alert.acknowledged_by} looks after it" if alert.acknowledged_by else ""
     text, button = st.columns([6, 1], vertical_alignment="center")
     with text:
@@ -46,20 +51,21 @@ if not health["leases"]:
     st.caption("No lease has been taken yet: engines and the scorer start once there is data.")
 else:
     leases = pd.DataFrame(health["leases"]).assign(
-        who=lambda rows: rows["name"].map(names.service),
+        who=lambda rows: rows["name"].map(called),
+        lease=lambda rows: [["Valid"] if valid else ["Expired"] for valid in rows["valid"]],
         shown=lambda rows: rows["state"].fillna("").str.capitalize(),
         reached=lambda rows: [
             names.moment((detail or {}).get("market_time")) for detail in rows["detail"]
         ],
-        age=lambda rows: rows["age_seconds"].map(names.age),
+        age=lambda rows: rows["age_seconds"].map(names.age) + " ago",
     )  # fmt: skip
     tables.show(
         leases,
         {
             "who": tables.words("Service"),
-            "valid": tables.tick("Lease valid"),
+            "lease": tables.status("Lease", "Valid", "Expired"),
             "shown": tables.words("State"),
-            "age": tables.words("Renewed before"),
+            "age": tables.words("Renewed"),
             "reached": tables.words("Market time reached"),
             "epoch": tables.number("Epoch", help="Goes up with every takeover."),
             "holder": tables.words("Held by", width="medium"),
@@ -71,20 +77,20 @@ if not health["services"]:
     st.caption("No service has reported yet.")
 else:
     services = pd.DataFrame(health["services"]).assign(
-        who=lambda rows: rows["service"].map(names.service),
-        alive=lambda rows: ~rows["stale"],
+        who=lambda rows: rows["service"].map(called),
+        alive=lambda rows: [["Silent"] if stale else ["Alive"] for stale in rows["stale"]],
         shown=lambda rows: rows["state"].str.capitalize(),
-        age=lambda rows: rows["beat_age_seconds"].map(names.age),
+        age=lambda rows: rows["beat_age_seconds"].map(names.age) + " ago",
         started_at=lambda rows: pd.to_datetime(rows["started_at"], utc=True, format="ISO8601"),
-        about=lambda rows: [", ".join(f"{k} {v}" for k, v in (d or {}).items()) for d in rows["detail"]],
+        about=lambda rows: rows["detail"].map(names.details),
     )
     tables.show(
-        services.sort_values(["alive", "who"]),
+        services.sort_values(["stale", "who"], ascending=[False, True]),
         {
             "who": tables.words("Service"),
-            "alive": tables.tick("Alive"),
+            "alive": tables.status("Alive", "Alive", "Silent"),
             "shown": tables.words("State"),
-            "age": tables.words("Last sign of life before"),
+            "age": tables.words("Last sign of life"),
             "started_at": tables.time("Started", seconds=True),
             "about": tables.words("Detail", width="large"),
         },

@@ -109,23 +109,23 @@ def show_versions(models: list[dict[str, Any]], versions: dict[str, str]) -> Non
         }
         for model in models
     )
-    tables.show(
-        rows,
-        {
-            "name": tables.words("Version"),
-            "role": tables.words("Serves as"),
-            "origin": tables.words("Origin"),
-            "parent": tables.words("Trained on from"),
-            "created_at": tables.time("Trained"),
-            "rows": tables.number("Bars"),
-            "accuracy": tables.share("Accuracy"),
-            "log_loss": tables.number("Log-loss", "%.4f"),
-            "ece": tables.share("Calibration error"),
-            "precision_at_80": tables.share("Precision at 80 %", help="Empty: hardly any bar reached that confidence."),
-            "certified": tables.tick("Certified"),
-            "version_id": tables.words("Identifier"),
-        },
-    )
+    if rows["precision_at_80"].isna().all():
+        rows = rows.drop(columns="precision_at_80")
+    columns = {
+        "name": tables.words("Version"),
+        "role": tables.words("Serves as"),
+        "origin": tables.words("Origin"),
+        "parent": tables.words("Trained on from"),
+        "created_at": tables.time("Trained"),
+        "rows": tables.number("Bars"),
+        "accuracy": tables.share("Accuracy"),
+        "log_loss": tables.number("Log-loss", "%.4f"),
+        "ece": tables.share("Calibration error", "%.2f"),
+        "precision_at_80": tables.share("Precision at 80 %", help="Empty: hardly any bar reached that confidence."),
+        "certified": tables.tick("Certified"),
+        "version_id": tables.words("Identifier", width="small"),
+    }
+    tables.show(rows, {name: column for name, column in columns.items() if name in rows})
 
 
 view = data.view()

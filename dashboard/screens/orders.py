@@ -21,14 +21,15 @@ def show_orders(limit: int) -> int:
         "market_time": tables.time("Market time"),
         "symbol": tables.words("Instrument"),
         "side": tables.words("Side"),
-        "order_type": tables.words("Type"),
         "quantity": tables.quantity("Quantity"),
         "filled_quantity": tables.quantity("Filled"),
         "average_price": tables.price("Average price"),
         "status": tables.words("Status"),
         "sent_at": tables.time("Sent", seconds=True),
-        "latency_ms": tables.number("Acknowledged after (ms)", "%,.0f"),
+        "latency_ms": tables.number("Answer (ms)", "%,.0f", help="From sending to the venue's acknowledgement."),
     }
+    if rows["order_type"].nunique() > 1:
+        columns["order_type"] = tables.words("Type")
     if rows["reason"].notna().any():
         columns["reason"] = tables.words("Reason", width="medium")
     tables.show(tidy(rows), columns | account_and(rows, client_order_id="Client order id"))
@@ -75,7 +76,7 @@ def show_trades(limit: int) -> int:
             "left_at": tables.words("Left at", help="Which barrier ended the trade: target, stop or time."),
             "costs": tables.money("Costs", currency),
             "net_pnl": tables.money("Net result", currency),
-            "net_return": tables.share("Net return"),
+            "net_return": tables.share("Net return", "%+.2f"),
             "confidence": tables.number("Confidence", "%.3f"),
             "model": tables.words("Model"),
             "strategy": tables.words("Strategy"),
@@ -95,7 +96,7 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
 def account_and(rows: pd.DataFrame, **ids: str) -> dict[str, tables.Column]:
     """The account's column where there are several, and identifiers, which are what a venue asks for."""
     found = {"account": tables.words("Account")} if rows["account"].nunique() > 1 else {}
-    return found | {name: tables.words(label, width="medium") for name, label in ids.items()}
+    return found | {name: tables.words(label, width="small") for name, label in ids.items()}
 
 
 KINDS = {"Orders": show_orders, "Fills": show_fills, "Closed trades": show_trades}
@@ -106,4 +107,4 @@ kind = left.segmented_control("Kind", list(KINDS), default="Orders", required=Tr
 limit = right.selectbox("Newest", NEWEST)
 count = KINDS[kind or "Orders"](limit)
 if count:
-    st.caption(f"{count} {'or more' if count >= limit else ''} {kind.lower()}, newest first.".replace("  ", " "))
+    st.caption(f"The newest {count}, newest first.")

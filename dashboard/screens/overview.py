@@ -37,7 +37,7 @@ else:
         "last_price": tables.price("Last price"),
         "value": tables.money("Value", currency),
         "unrealized": tables.money("Open result", currency),
-        "unrealized_share": tables.share("Open result (%)"),
+        "unrealized_share": tables.share("Open result (%)", "%+.2f"),
     }
     if positions["account"].nunique() > 1:
         columns["account"] = tables.words("Account")
@@ -48,26 +48,28 @@ daily, strategies = data.daily_pnl(view), data.strategy_pnl(view)
 if daily.empty or strategies.empty:
     st.caption("No closed trade is in the reports yet. The newest ones are under Orders; reports follow every pass.")
     st.stop()
-left, right = st.columns([3, 2], gap="medium")
 for currency, days in daily.groupby("currency"):
-    with left:
-        charts.signed_bars(days, "exit_date", "net_pnl", title=f"Net result a day ({currency})", running="cumulative")
-for currency, rows in strategies.groupby("currency"):
-    with right:
-        one, two, three = st.columns(3)
-        one.metric(f"Net result ({currency})", f"{rows['net_pnl'].sum():+,.2f}")
-        two.metric("Trades", f"{rows['trades'].sum():,}")
-        three.metric("In profit", names.percent((rows["success_rate"] * rows["trades"]).sum() / rows["trades"].sum()))
-        shown = rows.assign(
-            who=[f"{names.strategy(s)}, {arm}" for s, arm in zip(rows["strategy_id"], rows["arm"], strict=True)]
-        )
+    rows = strategies[strategies["currency"] == currency]
+    trades = int(rows["trades"].sum())
+    figures = {
+        f"Net result ({currency})": f"{rows['net_pnl'].sum():+,.2f}",
+        f"Before costs ({currency})": f"{rows['gross_pnl'].sum():+,.2f}",
+        f"Costs ({currency})": f"{rows['costs'].sum():,.2f}",
+        "Trades": f"{trades:,}",
+        "In profit after costs": names.percent((rows["success_rate"] * rows["trades"]).sum() / trades),
+    }
+    for column, (label, value) in zip(st.columns(len(figures)), figures.items(), strict=True):
+        column.metric(label, value)
+    charts.signed_bars(days, "day", "net_pnl", title=f"Net result a day ({currency})", running="cumulative")
+    if len(rows) > 1:
+        who = zip(rows["strategy_id"], rows["arm"], strict=True)
         tables.show(
-            shown,
+            rows.assign(who=[f"{names.strategy(strategy)}, {arm}" for strategy, arm in who]),
             {
                 "who": tables.words("Strategy, model"),
                 "trades": tables.number("Trades"),
                 "success_rate": tables.share("In profit"),
-                "gross_pnl": tables.money("Gross", str(currency)),
+                "gross_pnl": tables.money("Before costs", str(currency)),
                 "costs": tables.money("Costs", str(currency)),
                 "net_pnl": tables.money("Net", str(currency)),
             },

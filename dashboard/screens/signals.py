@@ -11,6 +11,8 @@ STATES = {
     "outlier": "Outlier: unlike anything the model was trained on",
     "expired": "Expired: the model is past its expiry",
 }
+BIN = ["confidence", "observed", "rows"]
+FEWEST_TRADED = 10
 ROLES = {"champion": "Champion", "challenger": "Challenger"}
 
 view = data.view()
@@ -38,7 +40,8 @@ else:
             "take certified signals alone unless their owner says otherwise.",
             icon=":material/verified_user:",
         )
-    signals["model"] = signals["version_id"].map(versions).fillna(signals["version_id"].map(names.short))
+    version = signals["version_id"].map(versions).fillna(signals["version_id"].map(names.short))
+    signals["model"] = signals["role"].str.capitalize() + ", " + version
     signals["says"] = signals["state"].str.capitalize().where(signals["state"] != "ok", "Long")
     signals["interval"] = [
         f"{low:.2f} – {high:.2f}" if pd.notna(low) and pd.notna(high) else names.DASH
@@ -56,62 +59,51 @@ else:
             "price": tables.price("Close"),
             "target_price": tables.price("Target"),
             "stop_price": tables.price("Stop"),
-            "exit_by": tables.time("Exit by"),
-            "role": tables.words("Role"),
             "model": tables.words("Model"),
         },
     )
-    st.caption(f"The newest {len(signals)} signals, newest first. Market time.")
+    st.caption(f"The newest {len(signals)}, newest first. Times are market time.")
+
+
+def validation_bins() -> pd.DataFrame:
+    """What each serving version's confidence was worth on bars it had not learned from."""
+    found = [
+        pd.DataFrame(model["metrics"].get("reliability") or [], columns=BIN).assign(role=ROLES[served_as])
+        for served_as, model in serving.items()
+    ]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*BIN, "role"])
+
+
+def traded_bins() -> pd.DataFrame:
+    """What it was worth for those versions on signals that were traded, where enough of them have ended."""
+    rows = data.reliability(view)
+    if rows.empty:
+        return pd.DataFrame(columns=[*BIN, "lower", "upper", "role"])
+    rows["role"] = rows["version_id"].map({model["version_id"]: ROLES[role] for role, model in serving.items()})
+    return rows[rows["role"].notna() & (rows["rows"] >= FEWEST_TRADED)].drop(columns="version_id")
+
 
 st.subheader("Reliability")
-
-
-def validation_bins() -> list[pd.DataFrame]:
-    """What each serving version's confidence was worth on bars it had not learned from."""
-    found = []
-    for served_as, model in data.serving(view).items():
-        rows = pd.DataFrame(model["metrics"].get("reliability") or [])
-        if not rows.empty:
-            found.append(rows[["confidence", "observed", "rows"]].assign(of=f"{ROLES[served_as]}, validation"))
-    return found
-
-
-def traded_bins() -> list[pd.DataFrame]:
-    """What it was worth for those versions on signals that were traded, where enough of them have ended."""
-    bins, found = data.reliability(view), []
-    for served_as, model in data.serving(view).items():
-        rows = bins[bins["version_id"] == model["version_id"]] if not bins.empty else bins
-        if not rows.empty:
-            rows = rows.rename(
-                columns={
-                    "mean_confidence": "confidence", "success_rate": "observed", "resolved": "rows",
-                    "success_rate_lower": "lower", "success_rate_upper": "upper",
-                }
-            )  # fmt: skip
-            found.append(rows.drop(columns="version_id").assign(of=f"{ROLES[served_as]}, traded"))
-    return found
-
-
-bins = [*validation_bins(), *traded_bins()]
-if not bins:
+serving = data.serving(view)
+validated, traded = validation_bins(), traded_bins()
+if validated.empty and traded.empty:
     st.caption("Confidence can be compared with what happened once a model has been validated or trades have closed.")
     st.stop()
 chart, words = st.columns([3, 2], gap="medium")
 with chart:
-    charts.reliability(pd.concat(bins, ignore_index=True))
+    charts.reliability(validated, traded)
 with words:
     st.markdown(
-        "Each dot gathers cases that were given about the same confidence; a larger dot, more of them. On the dashed "
-        "line the confidence is honest: of the cases at 60 %, 60 % ended in profit. Below it, the model promised too "
-        "much."
+        "Each point gathers cases that were given about the same confidence. On the dashed line the confidence is "
+        "honest: of the cases at 60 %, 60 % ended in profit. Below it, the model promised too much."
     )
-    for served_as, model in data.serving(view).items():
+    for served_as, model in serving.items():
         figures = model["metrics"]
         st.markdown(
             f"**{ROLES[served_as]}**, {names.version(model['version_id'], model['kind'])}: calibration error "
             f"{names.percent(figures.get('ece'), 2)}, base rate {names.percent(figures.get('base_rate'))}."
         )
     st.caption(
-        "Validation: bars the model had not learned from. Traded: signals that somebody traded, with the interval in "
-        "which the true share lies (95 %, Wilson)."
+        "Lines: validation, on bars the model had not learned from. Circles: signals that somebody traded, at least "
+        f"{FEWEST_TRADED} of them, with the interval in which the true share lies (95 %, Wilson)."
     )

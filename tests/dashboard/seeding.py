@@ -213,7 +213,7 @@ class Work:
         return {
             "volatility": ("low", "normal", "high")[number % 3],
             "trend": ("down", "sideways", "up")[(number // 2) % 3],
-            "liquidity": ("thin", "normal", "deep")[bar % 3],
+            "liquidity": ("thin", "normal", "deep")[bar // 7 % 3],
             "session": ("asia", "europe", "us")[bar % 24 // 8],
         }
 
@@ -234,7 +234,7 @@ class Work:
     def _drift(self, until: datetime, decision: str) -> DriftReport:
         features = {
             f"{name}_{span}": {
-                "statistic": 0.02 + 0.05 * self.random.random() * (2 if decision == "retrain" else 1),
+                "statistic": 0.01 + 0.048 * self.random.random(),
                 "threshold": 0.06, "p_value": self.random.random(), "drifted": False,
             }
             for name in ("return", "volatility", "volume_ratio", "range")

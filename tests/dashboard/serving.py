@@ -1,6 +1,6 @@
 """The pages to look at by hand: real servers, the API, the load balancer and the dashboard on a seeded deployment.
 
-    python -m tests.dashboard.serving FOLDER [--empty]     # until Ctrl-C; people and their password: seeding.py
+python -m tests.dashboard.serving FOLDER [--empty]     # until Ctrl-C; people and their password: seeding.py
 """
 
 import contextlib
