@@ -1,8 +1,6 @@
 """Group `market_data`: bars in the lake, and the checks that keep bad bars away from everything downstream."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
 import dagster as dg
 import polars as pl
 
@@ -10,9 +8,6 @@ from assets import plots
 from assets.platform import OnDataset, Platform
 from assets.progress import reporter
 from trading_platform.storage.control import Dataset
-
-if TYPE_CHECKING:
-    from trading_platform.market_data.datasets import IngestReport
 
 # The domain is imported inside the bodies: the code location loads in seconds, and the daemon loads it for every run.
 GROUP = "market_data"
@@ -24,7 +19,7 @@ class Source(OnDataset):
     """Where bars come from."""
 
     source: str = ""
-    """A file, a folder, `binance` or `synthetic`; empty: the source of the dataset that was collected last."""
+    """A file, a folder, `binance` or `synthetic`; empty: the dataset that was collected last, asked again where it is live or generated."""
     drill: str = ""
     """`drift` changes the replayed tail on purpose, to see the platform react; the dataset is then one of its own."""
 
@@ -42,26 +37,31 @@ def bars(context: dg.AssetExecutionContext, config: Source, platform: Platform) 
     if not source:
         with platform.databases.control() as session:
             dataset = session.get_one(Dataset, platform.dataset_id(config.dataset_id))
-        source, drill = dataset.source, (dataset.details.get("drill") or {}).get("kind", "")
+        if dataset.kind == "files":  # files are named by their content; what was read of them is in the lake
+            return dg.Output(dataset.dataset_id, metadata=_metadata(platform, dataset.dataset_id))
+        source, drill = dataset.kind, (dataset.details.get("drill") or {}).get("kind", "")
+        source = "binance" if source == "venue" else source
     options = IngestOptions(drill="drift" if drill else None)
     report = ingest(platform.databases, platform.lake, source, options, progress=reporter(context))
-    return dg.Output(report.dataset_id, metadata=_metadata(platform, report))
+    done = {
+        "added": report.added,
+        "changed": report.changed,
+        "notes": "; ".join(report.notes) or "none",
+        "quarantined": dg.MetadataValue.json(report.quarantined),
+    }
+    return dg.Output(str(report.dataset_id), metadata=_metadata(platform, report.dataset_id) | done)
 
 
-def _metadata(platform: Platform, report: "IngestReport") -> dict[str, object]:
-    frame = platform.lake.bars(report.dataset_id)
+def _metadata(platform: Platform, dataset_id: str) -> dict[str, object]:
+    frame = platform.lake.bars(dataset_id)
     closes = {
         symbol: (rows["open_time"].to_list(), (rows["close"] / rows["close"][0]).to_list())
         for (symbol,), rows in frame.gather_every(max(1, len(frame) // 4000)).group_by("symbol", maintain_order=True)
     }
     return {
-        "dataset": report.dataset_id,
+        "dataset": dataset_id,
         "dagster/row_count": len(frame),
-        "added": report.added,
-        "changed": report.changed,
-        "notes": "; ".join(report.notes) or "none",
-        "gaps": plots.table(platform.lake.gaps(report.dataset_id).sort("missing", descending=True).head(20).to_dicts()),
-        "quarantined": dg.MetadataValue.json(report.quarantined),
+        "gaps": plots.table(platform.lake.gaps(dataset_id).sort("missing", descending=True).head(20).to_dicts()),
         "closes": plots.lines(closes, "close, relative to the first bar"),
     }
 
