@@ -1,6 +1,7 @@
 """Group `market_data`: bars in the lake, and the checks that keep bad bars away from everything downstream."""
 
 from collections.abc import Iterable
+
 import dagster as dg
 import polars as pl
 
