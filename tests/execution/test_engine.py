@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.compliance.audit import seal, verify
@@ -27,7 +27,7 @@ from trading_platform.market_data.datasets import IngestOptions, ingest
 from trading_platform.market_data.lake import Lake
 from trading_platform.settings import Settings
 from trading_platform.stack.servers import free_port
-from trading_platform.storage.control import MarketProgress, ModelVersion, Signal
+from trading_platform.storage.control import Group, MarketProgress, ModelVersion, Signal
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import AuditRow, EngineLease, Fill, Intent, Order, Outcome, Position
 
@@ -210,6 +210,27 @@ def test_killed_engines_lose_no_order_and_double_none(deployment: Deployment) ->
     found = verify(deployment.databases, GROUP)
     assert found.whole
     assert found.verified == found.entries > 100
+
+    assert any(held.values())
+    flatten_without_another_bar(deployment)
+
+
+def flatten_without_another_bar(deployment: Deployment) -> None:
+    """Asked to leave everything, the engine does so at once, and enters nothing more."""
+    with deployment.databases.control() as session:
+        session.execute(update(Group).where(Group.group_id == GROUP).values(desired_state="FLATTEN"))
+
+    def flat() -> bool:
+        with deployment.databases.group(GROUP) as session:
+            return session.scalar(select(func.sum(Position.quantity))) == 0
+
+    deployment.wait_for(flat, "the empty book", 30)
+    with deployment.databases.group(GROUP) as session:
+        last = session.scalars(select(Outcome).order_by(Outcome.recorded_at.desc())).first()
+        assert last is not None
+        assert last.exit_reason in {"flatten", "target", "stop", "time"}
+    balances = deployment.get(f"/sandbox/books/balances?account_id={deployment.account}").json()
+    assert all(Decimal(amount["free"]) < 1 for asset, amount in balances.items() if asset != "USDT")
 
 
 def settled(deployment: Deployment) -> bool:

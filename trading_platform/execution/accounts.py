@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.accounts.vault import Vault
@@ -54,7 +54,7 @@ async def tradable_accounts(
     """(user, account) of every open account that may trade on this dataset, in order.
 
     `live_venue`: the venue of a live market, whose armed accounts belong to it without naming it. A live account that
-    its owner has not armed is left out: nothing is sent for it, and it cannot keep others from trading.
+    its owner has not armed, or that has no keys, is left out: nothing is sent for it, and it keeps nobody from trading.
     """
     rows = await session.execute(
         select(Account.user_id, Account.account_id)
@@ -111,7 +111,11 @@ def _tradable(dataset_id: DatasetId, live_venue: str | None) -> tuple[ColumnElem
         Account.dataset_id == dataset_id,
         and_(Account.dataset_id.is_(None), Account.kind == "live", Account.venue == live_venue),
     )
-    return belongs, Account.closed_at.is_(None), or_(Account.kind == "sandbox", Account.armed_at.is_not(None))
+    has_keys = exists().where(
+        Credential.user_id == Account.user_id, Credential.account_id == Account.account_id,
+        Credential.name == "api_secret",
+    )  # fmt: skip
+    return belongs, Account.closed_at.is_(None), or_(Account.kind == "sandbox", Account.armed_at.is_not(None)), has_keys
 
 
 def _venue(settings: Settings, account: Account, keys: Mapping[str, str]) -> BinanceVenue:

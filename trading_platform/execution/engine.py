@@ -50,7 +50,7 @@ LOOK_AGAIN_SECONDS = 1.0
 """How old halts, desired state, experiments, limits, subscriptions and the list of accounts may be."""
 POLL_SECONDS = 0.1
 SETTLING_SECONDS = 0.05
-ACK_AGAIN_SECONDS = 1.0
+IDLE_SECONDS = 1.0
 RECONCILE_EVERY_SECONDS = 60.0
 SEAL_EVERY_SECONDS = 5.0
 EQUITY_EVERY_STEPS = 24
@@ -80,7 +80,7 @@ class Engine:
         self.sender = Sender(self.databases, self.lease)
         self.portfolios: list[Portfolio] = []
         self.instruments: dict[Symbol, Instrument] = {}
-        self.cursor = 0
+        self.cursor = self._cursor_on_disk = 0
         self.market_time: datetime | None = None
         """Up to which everything is done."""
         self.scored_through: datetime | None = None
@@ -141,7 +141,8 @@ class Engine:
                 reconciled = time.monotonic()
             if not await self._consume():
                 await self._settle_open()
-                await self._tell_clock(again=True)
+                if time.monotonic() - self._acked_at > IDLE_SECONDS:
+                    await self._idle()
                 await self.bell.wait(POLL_SECONDS)
 
     async def _load(self) -> None:
@@ -149,7 +150,7 @@ class Engine:
         while True:
             async with self.databases.group_async(self.group_id) as session:
                 cursor = await session.get(SignalCursor, self.dataset_id)
-                self.cursor = cursor.seq if cursor else 0
+                self.cursor = self._cursor_on_disk = cursor.seq if cursor else 0
                 self.market_time = cursor.market_time if cursor else None
                 self.portfolios = await load_portfolios(
                     session, self.databases.settings, self.dataset_id, self.live_venue, self.market_time
@@ -260,12 +261,19 @@ class Engine:
             await self._pause(SETTLING_SECONDS)
             await self._settle_open()
 
-    async def _tell_clock(self, *, again: bool = False) -> None:
-        """Say that all is done up to the market time; `again`: repeat it now and then, should it have been lost."""
-        if self.market_time is None or (again and time.monotonic() - self._acked_at < ACK_AGAIN_SECONDS):
-            return
+    async def _tell_clock(self) -> None:
         self._acked_at = time.monotonic()
-        await self.clock.done(self.market_time)
+        if self.market_time is not None:
+            await self.clock.done(self.market_time)
+
+    async def _idle(self) -> None:
+        """Now and then: put on disk how far the signals are consumed, and repeat to the clock what it may have missed."""
+        if self.cursor > self._cursor_on_disk and self.market_time is not None:
+            async with self.databases.group_async(self.group_id) as session:
+                await self.lease.check(session)
+                await move_cursor(session, self.dataset_id, self.cursor, self.market_time)
+            self._cursor_on_disk = self.cursor
+        await self._tell_clock()
 
     def _arm(self, portfolio: Portfolio, signal: Signal, signals: Sequence[Signal]) -> str:
         """Whose signal this user's money follows; the champion's where no challenger scored the bar."""
@@ -288,6 +296,7 @@ class Engine:
             await self.lease.check(session)
             await move_cursor(session, self.dataset_id, seq, market_time)
             intents = await write_intents(session, decisions, market_time, self.lease.epoch, issued_at)
+        self._cursor_on_disk = seq
         if denied := sum(decision.denial is not None for decision in decisions):
             metrics.ORDERS.labels(self.group_id, "denied").inc(denied)
         await self._send(decisions, intents, issued_at)
