@@ -17,7 +17,7 @@ from trading_platform.storage.control import Dataset, MarketProgress, User
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import EngineLease, Intent, SignalCursor
 
-START_TIMEOUT_SECONDS = 90.0
+START_TIMEOUT_SECONDS = 240.0
 STALL_TIMEOUT_SECONDS = 120.0
 TRADABLE_VENUES = frozenset({"binance"})
 UNFINISHED = ("PLANNED", "SENDING", "SUBMITTED", "UNKNOWN")
