@@ -61,7 +61,9 @@ async def test_the_official_examples_are_signed_rightly(tmp_path: Path, payload:
     ("age_ms", "window", "code"),
     [(0, None, None), (4_000, None, None), (6_000, None, -1021), (6_000, 10_000, None), (-2_000, None, -1021), (0, 70_000, -1131)],
 )  # fmt: skip
-async def test_the_receive_window_is_wall_time(tmp_path: Path, age_ms: int, window: int | None, code: int | None) -> None:
+async def test_the_receive_window_is_wall_time(
+    tmp_path: Path, age_ms: int, window: int | None, code: int | None
+) -> None:
     async with serving(tmp_path) as served:
         await served.open_account()
         more = {} if window is None else {"recvWindow": window}
@@ -69,7 +71,14 @@ async def test_the_receive_window_is_wall_time(tmp_path: Path, age_ms: int, wind
         assert body.get("code") == code
 
 
-ORDER = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01", "price": "39000"}
+ORDER = {
+    "symbol": "BTCUSDT",
+    "side": "BUY",
+    "type": "LIMIT",
+    "timeInForce": "GTC",
+    "quantity": "0.01",
+    "price": "39000",
+}
 MARKET: dict[str, Any] = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"}
 
 
@@ -131,7 +140,9 @@ async def test_an_order_from_its_placing_to_its_end(tmp_path: Path) -> None:
         assert {fill["commissionAsset"] for fill in fills} == {"BTC"}
         assert sum(float(fill["commission"]) for fill in fills) == pytest.approx(0.01 * 0.001)
         _, trades = await served.signed("GET", "myTrades", symbol="BTCUSDT")
-        assert [(t["id"], t["qty"], t["price"]) for t in trades] == [(f["tradeId"], f["qty"], f["price"]) for f in fills]
+        assert [(t["id"], t["qty"], t["price"]) for t in trades] == [
+            (f["tradeId"], f["qty"], f["price"]) for f in fills
+        ]
         books = await served.control("GET", "books/fills?account_id=alice")
         assert [(fill["trade_id"], float(fill["quantity"])) for fill in books] == [(str(t["id"]), float(t["qty"])) for t in trades]  # fmt: skip
         states = [order["state"] for order in await served.control("GET", "books/orders?account_id=alice")]
@@ -143,7 +154,7 @@ async def test_one_order_cancels_the_other_in_both_ways_of_asking(tmp_path: Path
         await served.open_account(BTC="1", USDT="0")
         old = {"symbol": "BTCUSDT", "side": "SELL", "quantity": "1", "price": "45000", "stopPrice": "38000"}
         _, placed = await served.signed("POST", "order/oco", listClientOrderId="pair", **old)
-        assert [(r["type"], r["status"], r["stopPrice"] if "stopPrice" in r else None) for r in placed["orderReports"]] == [
+        assert [(r["type"], r["status"], r.get("stopPrice")) for r in placed["orderReports"]] == [
             ("LIMIT_MAKER", "NEW", None), ("STOP_LOSS", "NEW", "38000.00000000"),
         ]  # fmt: skip
         _, listed = await served.signed("GET", "orderList", origClientOrderId="pair")
@@ -182,7 +193,11 @@ async def test_cancel_replace_tells_which_half_went_wrong(tmp_path: Path) -> Non
         assert (status, half["code"], half["data"]["newOrderResult"]) == (409, -2021, "SUCCESS")
         too_large = both | {"quantity": "9", "cancelOrderId": half["data"]["newOrderResponse"]["orderId"]}
         status, half = await served.signed("POST", "order/cancelReplace", **too_large)
-        assert (status, half["data"]["cancelResult"], half["data"]["newOrderResponse"]["code"]) == (409, "SUCCESS", -2010)
+        assert (status, half["data"]["cancelResult"], half["data"]["newOrderResponse"]["code"]) == (
+            409,
+            "SUCCESS",
+            -2010,
+        )
 
 
 async def test_who_asks_too_much_is_slowed_and_then_banned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ async def test_orders_from_placing_to_filled(served: Served, client: Any) -> Non
         await client.fetch_order("999", SYMBOL)
     with pytest.raises(ccxt.OrderNotFound):
         await client.cancel_order("999", SYMBOL)
-    with pytest.raises(ccxt.InvalidOrder):
+    with pytest.raises(ccxt.BadRequest, match="NOTIONAL"):
         await client.create_order(SYMBOL, "limit", "buy", 0.00001, 10_000)
     client.secret = "another"
     with pytest.raises(ccxt.AuthenticationError):

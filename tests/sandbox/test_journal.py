@@ -94,7 +94,15 @@ def test_a_compaction_that_was_cut_short_is_as_if_it_had_not_begun(tmp_path: Pat
     rebuilt = exchange(tmp_path / "j")
     assert state(rebuilt) == state(found)
     assert not list((tmp_path / "j").glob("*.partial"))
+    old = (tmp_path / "j" / "journal-000001.log").read_bytes()
+    rebuilt.journal.compact(rebuilt.snapshot())
+    rebuilt.step(step(1))
     rebuilt.journal.close()
+    (tmp_path / "j" / "journal-000001.log").write_bytes(old)  # killed before the old file was removed
+    again = exchange(tmp_path / "j")
+    assert state(again) == state(rebuilt)
+    assert [path.name for path in (tmp_path / "j").glob("journal-*")] == ["journal-000002.log"]
+    again.journal.close()
 
 
 def test_a_long_journal_is_replaced_by_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

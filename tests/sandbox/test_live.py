@@ -67,7 +67,9 @@ async def test_orders_meet_the_venues_best_prices_and_stay_here(tmp_path: Path) 
             await shown(served, 40)
             _, best = await venue.public("ticker/bookTicker", symbol="BTCUSDT")
             assert (await served.public("ticker/bookTicker", symbol="BTCUSDT"))[1] == best
-            _, bought = await served.signed("POST", "order", symbol="BTCUSDT", side="BUY", type="MARKET", quantity="0.001")
+            _, bought = await served.signed(
+                "POST", "order", symbol="BTCUSDT", side="BUY", type="MARKET", quantity="0.001"
+            )
             assert bought["fills"][0]["price"] == best["askPrice"]
             _, found = await served.signed("GET", "order", symbol="BTCUSDT", orderId=resting["orderId"])
             assert (found["status"], float(found["cummulativeQuoteQty"])) == ("FILLED", pytest.approx(4_020))

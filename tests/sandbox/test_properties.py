@@ -26,7 +26,9 @@ orders = st.tuples(
     st.just("order"), st.sampled_from(CUSTOMERS), sides, quantities,
     st.none() | offsets, st.none() | offsets, st.sampled_from(["GTC", "GTC", "IOC", "FOK"]), st.booleans(),
 )  # fmt: skip
-lists = st.tuples(st.just("list"), st.sampled_from(CUSTOMERS), sides, quantities, st.integers(1, 40), st.integers(1, 40))
+lists = st.tuples(
+    st.just("list"), st.sampled_from(CUSTOMERS), sides, quantities, st.integers(1, 40), st.integers(1, 40)
+)
 cancels = st.tuples(st.just("cancel"), st.integers(0, 50))
 replaces = st.tuples(st.just("replace"), st.sampled_from(CUSTOMERS), st.integers(0, 50), sides, quantities, offsets)
 steps = st.tuples(st.just("step"), offsets, offsets, st.integers(0, 30), st.sampled_from([0.0, 2.0, 1_000.0]))
@@ -122,7 +124,9 @@ class Play:
                 assert balance.locked >= 0
                 assert balance.free + balance.locked == expected[asset]
                 under_orders = sum(
-                    order.locked for order in account.open.values() if asset == ("USDT" if order.side == "BUY" else "BTC")
+                    order.locked
+                    for order in account.open.values()
+                    if asset == ("USDT" if order.side == "BUY" else "BTC")
                 )
                 assert balance.locked == under_orders
 
@@ -149,7 +153,9 @@ class Play:
         filled = {event.order_id for event in self.posted if isinstance(event, Filled)}
         for side, queue in before.items():
             better_is_left = None
-            for order, _ in sorted(queue, key=lambda each: (-each[0].limit if side == "BUY" else each[0].limit, each[1])):
+            for order, _ in sorted(
+                queue, key=lambda each: (-each[0].limit if side == "BUY" else each[0].limit, each[1])
+            ):
                 if order.order_id in filled:
                     assert better_is_left is None, f"{order} before {better_is_left}"
                 if order.is_open:

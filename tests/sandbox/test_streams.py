@@ -73,7 +73,13 @@ async def test_a_book_kept_from_updates_equals_the_book(tmp_path: Path) -> None:
             if action % 2:
                 await served.steps(1)
             else:
-                order = {"side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.3", "price": str(38_500 + action)}
+                order = {
+                    "side": "BUY",
+                    "type": "LIMIT",
+                    "timeInForce": "GTC",
+                    "quantity": "0.3",
+                    "price": str(38_500 + action),
+                }
                 await served.signed("POST", "order", symbol="BTCUSDT", **order)
             [update] = await receive(socket)
             assert update["U"] == last + 1 <= update["u"]
@@ -130,13 +136,19 @@ async def test_user_data_by_listen_key_and_by_signature(tmp_path: Path) -> None:
         assert [{"asset": b["a"], "free": b["f"], "locked": b["l"]} for b in events[-1]["B"]] == account["balances"]
         assert [each["event"] for each in await receive(by_signature, len(events))] == events
 
-        _, resting = await served.signed("POST", "order", **order | {"type": "LIMIT", "timeInForce": "GTC", "price": "39000"})
+        _, resting = await served.signed(
+            "POST", "order", **order | {"type": "LIMIT", "timeInForce": "GTC", "price": "39000"}
+        )
         await served.signed("DELETE", "order", symbol="BTCUSDT", orderId=resting["orderId"])
         seen = [event["x"] for event in await receive(by_key, 4) if event["e"] == "executionReport"]
         assert seen == ["NEW", "CANCELED"]
         assert (await _listen_key(served, "PUT", listenKey="nobodys"))[1]["code"] == -1125
         assert (await _listen_key(served, "DELETE", listenKey=opened["listenKey"]))[0] == 200
-        assert (await by_key.receive()).type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE)
+        assert (await by_key.receive()).type in (
+            aiohttp.WSMsgType.CLOSED,
+            aiohttp.WSMsgType.ERROR,
+            aiohttp.WSMsgType.CLOSE,
+        )
 
 
 async def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from trading_platform.sandbox.binance.market_data import MarketData, Symbols
 from trading_platform.sandbox.binance.shapes import INTERVALS
 from trading_platform.sandbox.binance.streams import Streams
 from trading_platform.sandbox.binance.trading import Trading
+from trading_platform.sandbox.candles import MOST_KEPT
 from trading_platform.sandbox.clock import Clock, Mode, Speed, Tail
 from trading_platform.sandbox.control import Control
 from trading_platform.sandbox.exchange import Exchange, Genesis
@@ -117,7 +118,8 @@ def assemble(databases: Databases, lake: Lake, dataset_id: str, options: Options
         dataset = session.get(Dataset, dataset_id)
     if dataset is None:
         raise NothingToTradeError(f"no dataset {dataset_id!r}; `trading-platform lake show` lists them")
-    bars = lake.bars(dataset_id)
+    until = dataset.replay_from or datetime.now(UTC)
+    bars = lake.bars(dataset_id, start=until - MOST_KEPT * timedelta(seconds=dataset.interval_seconds))
     if bars.is_empty():
         raise NothingToTradeError(f"dataset {dataset_id!r} has no bars in the lake; ingest it first")
     sandbox = build(dataset, bars, options)
@@ -129,8 +131,10 @@ def assemble(databases: Databases, lake: Lake, dataset_id: str, options: Options
 
 
 def build(dataset: Dataset, bars: pl.DataFrame, options: Options) -> Sandbox:
-    """The exchange of a dataset row and its bars."""
+    """The exchange of a dataset row and its bars. Raises `NothingToTradeError`."""
     mode = MODES[dataset.kind]
+    if unpaired := sorted(symbol for symbol in bars["symbol"].unique() if "/" not in symbol):
+        raise NothingToTradeError(f"this is a spot exchange of pairs such as BTC/USDT; the dataset has {unpaired}")
     tail = bars.filter(pl.col("open_time") >= dataset.replay_from) if dataset.replay_from else bars.clear()
     history = bars.filter(pl.col("open_time") < dataset.replay_from) if dataset.replay_from else bars
     priced = (bars if history.is_empty() else history).group_by("symbol", maintain_order=True).agg(pl.col("close").last())  # fmt: skip

@@ -28,9 +28,10 @@ def venue_symbol(symbol: str) -> str:
 
 
 def number(value: Decimal | float) -> str:
-    """Amounts are strings of eight decimals."""
-    exact = value if isinstance(value, Decimal) else Decimal(repr(value))
-    return f"{exact.quantize(EIGHT, ROUND_DOWN):f}"
+    """Amounts are strings of eight decimals: those of the books cut, never rounded up; market data as floats have them."""
+    if isinstance(value, Decimal):
+        return f"{value.quantize(EIGHT, ROUND_DOWN):f}"
+    return f"{value:.8f}"
 
 
 # --- the exchange and its symbols --------------------------------------------------------------------------------------
