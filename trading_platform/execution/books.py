@@ -6,7 +6,7 @@ of a closed trade is in `outcomes.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +21,7 @@ from trading_platform.execution.portfolio import Holding, Portfolio
 from trading_platform.identifiers import StrategyId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.control import Signal
-from trading_platform.storage.group import Fill, Intent, Order, Outbox, Outcome, Position
+from trading_platform.storage.group import EquityPoint, Fill, Intent, Order, Outbox, Outcome, Position
 from trading_platform.venues.port import FINAL_STATES, Accepted, VenueFill
 
 ZERO = Decimal(0)
@@ -337,3 +337,20 @@ def plan_entries(session: AsyncSession, intent: Intent, signal: Signal) -> None:
         record(
             session, **_common(intent), event_type="RISK_BLOCK", quantity=intent.quantity, status_message=intent.denial
         )
+
+
+async def write_equity(session: AsyncSession, portfolios: Sequence[Portfolio], market_time: datetime) -> None:
+    """One point of every account's equity curve."""
+    points = [
+        {
+            "user_id": portfolio.user_id,
+            "account_id": portfolio.account_id,
+            "market_time": market_time,
+            "cash": portfolio.cash,
+            "positions_value": portfolio.holdings_value,
+            "equity": portfolio.equity,
+            "currency": portfolio.currency,
+        }
+        for portfolio in portfolios
+    ]
+    await session.execute(insert(EquityPoint).on_conflict_do_nothing(), points)

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from trading_platform.execution.portfolio import Holding, Portfolio, Stake
 from trading_platform.execution.risk import ZERO, Wish, check
-from trading_platform.identifiers import ClientOrderId, IntentId, StrategyId, Symbol, content_id
+from trading_platform.identifiers import ClientOrderId, GroupId, IntentId, StrategyId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.control import Signal
 from trading_platform.venues.port import Side
@@ -167,3 +167,13 @@ def _wish(
         tradable=instrument is not None and instrument.tradable,
         unknown_outcome=symbol in portfolio.unknown,
     )
+
+
+def halt_of(portfolio: Portfolio, group_id: GroupId, scopes: set[tuple[str, str]]) -> str | None:
+    """The halt that applies to an account: the widest one is named."""
+    for scope, scope_id in (
+        ("platform", "*"), ("group", group_id), ("user", portfolio.user_id), ("account", portfolio.account_id),
+    ):  # fmt: skip
+        if (scope, scope_id) in scopes:
+            return scope
+    return None

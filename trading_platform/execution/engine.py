@@ -16,30 +16,28 @@ from datetime import UTC, datetime
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from trading_platform.compliance.audit import SealBusyError, record, seal
+from trading_platform.compliance.audit import SealBusyError, seal
 from trading_platform.execution import books
 from trading_platform.execution.accounts import load_portfolios, terms, tradable_accounts
 from trading_platform.execution.clock import MarketClock
-from trading_platform.execution.decisions import Decision, Situation, decide, flatten
+from trading_platform.execution.decisions import Decision, Situation, decide, flatten, halt_of
 from trading_platform.execution.intents import move_cursor, write_intents
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
 from trading_platform.execution.portfolio import Portfolio
-from trading_platform.execution.reconciliation import reconcile
+from trading_platform.execution.reconciliation import reconcile, say
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.wake import SignalBell
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
 from trading_platform.learning.arms import arm_of
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
-from trading_platform.observability.alerts import raise_alert, resolve_alert
 from trading_platform.observability.heartbeat import beat_async
 from trading_platform.storage.control import Experiment, Group, Halt, MarketProgress, Signal
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import EquityPoint, Intent, SignalCursor
+from trading_platform.storage.group import Intent, SignalCursor
 from trading_platform.storage.lease import LeaseLostError, process_name
 from trading_platform.venues.port import QueryFailedError
 
@@ -173,33 +171,11 @@ class Engine:
             state = (FLATTENING if flattening else RUNNING) if found.matches else "HALTED"
             await self.lease.show(state, reconciliation=found.shown())
             metrics.ENGINE_STATE.labels(self.group_id).set(found.matches)
-            await self._say_reconciled(found.differences)
+            await say(found, self.databases, self.lease, self.dataset_id)
             if found.matches:
                 return
             log.warning("reconciliation_differs", group=self.group_id, **found.shown())
             await self._pause(RETRY_SECONDS)
-
-    async def _say_reconciled(self, differences: list[str]) -> None:
-        title, labels = "Books and venue differ", {"group": self.group_id}
-        async with self.databases.control_async() as session:
-            if differences:
-                await session.run_sync(
-                    lambda sync: raise_alert(
-                        sync, severity="critical", source="reconciliation", title=title,
-                        detail="; ".join(differences)[:1000], labels=labels,
-                    )
-                )  # fmt: skip
-            else:
-                await session.run_sync(
-                    lambda sync: resolve_alert(sync, source="reconciliation", title=title, labels=labels)
-                )
-        if differences:
-            async with self.databases.group_async(self.group_id) as session:
-                await self.lease.check(session)
-                record(
-                    session, user_id="*", actor=books.ACTOR, event_type="RECON", status="DIFFERS",
-                    detail={"differences": differences}, dataset_id=self.dataset_id,
-                )  # fmt: skip
 
     async def _settle_open(self) -> None:
         for portfolio in self.portfolios:
@@ -300,7 +276,9 @@ class Engine:
         if denied := sum(decision.denial is not None for decision in decisions):
             metrics.ORDERS.labels(self.group_id, "denied").inc(denied)
         await self._send(decisions, intents, issued_at)
-        await self._write_equity(market_time)
+        async with self.databases.group_async(self.group_id) as session:
+            await self.lease.check(session)
+            await books.write_equity(session, self.portfolios, market_time)
 
     async def _send(self, decisions: Sequence[Decision], intents: dict[str, Intent], issued_at: datetime) -> None:
         async def account(portfolio: Portfolio) -> None:
@@ -339,24 +317,8 @@ class Engine:
             for portfolio in self.portfolios
             for decision in flatten(portfolio, latest, self.market_time, self._situation)
         ]
-        await self._carry_out(decisions, self.market_time, self.cursor)
-
-    async def _write_equity(self, market_time: datetime) -> None:
-        points = [
-            {
-                "user_id": portfolio.user_id,
-                "account_id": portfolio.account_id,
-                "market_time": market_time,
-                "cash": portfolio.cash,
-                "positions_value": portfolio.holdings_value,
-                "equity": portfolio.equity,
-                "currency": portfolio.currency,
-            }
-            for portfolio in self.portfolios
-        ]
-        async with self.databases.group_async(self.group_id) as session:
-            await self.lease.check(session)
-            await session.execute(insert(EquityPoint).on_conflict_do_nothing(), points)
+        if decisions:
+            await self._carry_out(decisions, self.market_time, self.cursor)
 
     # --- what surrounds trading --------------------------------------------------------------------------------------
 
@@ -385,7 +347,7 @@ class Engine:
             self.instruments,
             group.desired_state == "FLATTEN",
             self.clock.seconds,
-            lambda portfolio: _halt_of(portfolio, self.group_id, scopes),
+            lambda portfolio: halt_of(portfolio, self.group_id, scopes),
         )
         self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in scopes)
         if self.lease.state in (RUNNING, FLATTENING):
@@ -427,13 +389,3 @@ class Engine:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stop.wait(), seconds)
-
-
-def _halt_of(portfolio: Portfolio, group_id: GroupId, scopes: set[tuple[str, str]]) -> str | None:
-    """The halt that applies to an account: the widest one is named."""
-    for scope, scope_id in (
-        ("platform", "*"), ("group", group_id), ("user", portfolio.user_id), ("account", portfolio.account_id),
-    ):  # fmt: skip
-        if (scope, scope_id) in scopes:
-            return scope
-    return None

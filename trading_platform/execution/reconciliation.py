@@ -12,11 +12,16 @@ from decimal import Decimal
 
 from sqlalchemy import select
 
+from trading_platform.compliance.audit import record
+from trading_platform.execution.books import ACTOR
 from trading_platform.execution.decisions import OUR_PREFIX
+from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
-from trading_platform.identifiers import Symbol
+from trading_platform.identifiers import DatasetId, Symbol
 from trading_platform.markets.instruments import Instrument
+from trading_platform.observability.alerts import raise_alert, resolve_alert
+from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent, Outbox
 
 ZERO = Decimal(0)
@@ -91,3 +96,27 @@ def compare(
         for asset, quantity in sorted(held.items())
         if balances.get(asset, ZERO) < quantity
     ]
+
+
+async def say(found: Reconciled, databases: Databases, lease: GroupLease, dataset_id: DatasetId) -> None:
+    """Raise or resolve the alert, and put differences on the audit trail."""
+    title, labels = "Books and venue differ", {"group": lease.group_id}
+    async with databases.control_async() as session:
+        if found.differences:
+            await session.run_sync(
+                lambda sync: raise_alert(
+                    sync, severity="critical", source="reconciliation", title=title,
+                    detail="; ".join(found.differences)[:1000], labels=labels,
+                )
+            )  # fmt: skip
+        else:
+            await session.run_sync(
+                lambda sync: resolve_alert(sync, source="reconciliation", title=title, labels=labels)
+            )
+    if found.differences:
+        async with databases.group_async(lease.group_id) as session:
+            await lease.check(session)
+            record(
+                session, user_id="*", actor=ACTOR, event_type="RECON", status="DIFFERS", dataset_id=dataset_id,
+                detail={"differences": found.differences},
+            )  # fmt: skip
