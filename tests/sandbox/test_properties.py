@@ -20,19 +20,31 @@ CUSTOMERS = ("alice", "bob")
 CENTRE = 40_000
 
 quantities = st.sampled_from(["0.001", "0.5", "3", "40"]).map(Decimal)
-offsets = st.integers(-60, 60)
+offsets = st.sampled_from([-60, -30, -10, -3, -1, 0, 1, 3, 10, 30, 60])
+"""Few prices, so that orders meet at the same one."""
 sides = st.sampled_from(["BUY", "SELL"])
 orders = st.tuples(
     st.just("order"), st.sampled_from(CUSTOMERS), sides, quantities,
     st.none() | offsets, st.none() | offsets, st.sampled_from(["GTC", "GTC", "IOC", "FOK"]), st.booleans(),
 )  # fmt: skip
-lists = st.tuples(
-    st.just("list"), st.sampled_from(CUSTOMERS), sides, quantities, st.integers(1, 40), st.integers(1, 40)
-)
+gaps = st.sampled_from([1, 3, 10, 30])
+lists = st.tuples(st.just("list"), st.sampled_from(CUSTOMERS), sides, quantities, gaps, gaps, st.booleans())
 cancels = st.tuples(st.just("cancel"), st.integers(0, 50))
 replaces = st.tuples(st.just("replace"), st.sampled_from(CUSTOMERS), st.integers(0, 50), sides, quantities, offsets)
 steps = st.tuples(st.just("step"), offsets, offsets, st.integers(0, 30), st.sampled_from([0.0, 2.0, 1_000.0]))
 commands = st.lists(st.one_of(orders, orders, orders, lists, cancels, replaces, steps, steps), min_size=4, max_size=40)
+
+
+resting = st.builds(
+    lambda name, side, quantity, gap: (
+        "order", name, side, quantity, -gap if side == "BUY" else gap, None, "GTC", False,
+    ),
+    st.sampled_from(CUSTOMERS), sides, st.sampled_from(["2", "5"]).map(Decimal), st.sampled_from([3, 10]),
+)  # fmt: skip
+quiet_steps = st.tuples(
+    st.just("step"), st.just(0), st.just(0), st.sampled_from([0, 3, 5, 10, 12]), st.sampled_from([30.0, 90.0, 400.0])
+)
+queues = st.tuples(st.lists(resting, min_size=6, max_size=12), st.lists(quiet_steps, min_size=1, max_size=4))
 
 
 def _price(offset: int | None) -> Decimal | None:
@@ -79,13 +91,13 @@ class Play:
         )  # fmt: skip
         self.exchange.place_order(self.accounts[name], request)
 
-    def list(self, name, side, quantity, above, below) -> None:
+    def list(self, name, side, quantity, above, below, limited) -> None:
         number = self.exchange.books.last_order_id
         upper, lower = _price(self.close + above), _price(self.close - below)
         if side == "SELL":
-            pair = ({"limit_price": upper, "post_only": True}, {"stop_price": lower})
+            pair = ({"limit_price": upper, "post_only": True}, {"stop_price": lower, "limit_price": lower if limited else None})  # fmt: skip
         else:
-            pair = ({"stop_price": upper, "stop_rises": True}, {"limit_price": lower, "post_only": True})
+            pair = ({"stop_price": upper, "stop_rises": True, "limit_price": upper if limited else None}, {"limit_price": lower, "post_only": True})  # fmt: skip
         legs = [OrderRequest(BTC, side, quantity, f"l{number}-{n}", **leg) for n, leg in enumerate(pair)]
         self.exchange.place_list(self.accounts[name], f"list{number}", *legs)
 
@@ -129,6 +141,11 @@ class Play:
                     if asset == ("USDT" if order.side == "BUY" else "BTC")
                 )
                 assert balance.locked == under_orders
+            for order in account.open.values():
+                assert order.locked >= 0
+                if order.list_id is None or order.filled:
+                    price = order.request.limit_price if order.side == "BUY" else 1
+                    assert price is None or order.locked == order.remaining * price
 
     def fills_add_up(self) -> None:
         for order in self.exchange.books.orders.values():
@@ -198,5 +215,19 @@ def test_money_fills_and_priority_hold_and_the_journal_gives_the_same_books_back
             one.step(following)
         assert state(from_snapshot) == state(play.exchange)
         from_snapshot.journal.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+@settings(max_examples=80, deadline=None)
+@given(queues)
+def test_who_queues_at_few_prices_is_served_by_price_and_then_by_time(script) -> None:
+    orders, bars = script
+    folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
+    try:
+        play = Play(folder / "journal")
+        for command in (*orders, *bars):
+            play.do(command)
+        play.exchange.journal.close()
     finally:
         shutil.rmtree(folder)
