@@ -110,34 +110,31 @@ def bars(
 
 def band(data: pd.DataFrame, *, title: str) -> None:
     """A confidence sequence (time, lower, mean, upper) that narrows as evidence comes in, and zero to be cleared."""
-    axis = {"format": "+.3f"}
+    x = over_time("time")
+    y = {"type": "quantitative", "title": title, "axis": {"format": "+.3f"}}
+    bounds = [{"field": name, "format": "+.4f"} for name in ("lower", "mean", "upper")]
     show(
         data,
         {
-            "encoding": {"x": over_time("time")},
             "layer": [
                 {
                     "mark": {"type": "area", "opacity": 0.2, "color": BLUE},
                     "encoding": {
-                        "y": {"field": "lower", "type": "quantitative", "title": title, "axis": axis},
-                        "y2": {"field": "upper"},
-                        "tooltip": [
-                            when("time"),
-                            *({"field": name, "format": "+.4f"} for name in ("lower", "mean", "upper")),
-                        ],
+                        "x": x, "y": {"field": "lower", **y}, "y2": {"field": "upper"},
+                        "tooltip": [when("time"), *bounds],
                     },
                 },
                 {
                     "mark": {"type": "line", "strokeWidth": 1.6, "color": BLUE},
-                    "encoding": {"y": {"field": "mean", "type": "quantitative"}},
+                    "encoding": {"x": x, "y": {"field": "mean", **y}},
                 },
                 {
                     "mark": {"type": "rule", "strokeDash": [4, 4], "color": RED},
-                    "encoding": {"y": {"datum": 0, "type": "quantitative"}, "x": None},
+                    "encoding": {"y": {"datum": 0, "type": "quantitative"}},
                 },
-            ],
+            ]
         },
-    )
+    )  # fmt: skip
 
 
 def reliability(validated: pd.DataFrame, traded: pd.DataFrame) -> None:

@@ -1,0 +1,225 @@
+"""Every page, as people see it: with work going on, in the first minute, and when something behind it is away."""
+
+import json
+from collections.abc import Callable
+
+import altair
+import httpx
+import pytest
+from sqlalchemy import select
+
+from tests.dashboard.conftest import PAGES, Enter, Platform, forget
+from tests.dashboard.seeding import HELD
+from trading_platform.identifiers import GroupId
+from trading_platform.stack.servers import free_port
+from trading_platform.storage.control import Halt
+from trading_platform.storage.group import EquityPoint, Order, Outcome
+
+SYNTHETIC = "Synthetic data."
+NOTHING = "No market data has been collected yet"
+MOST_CALLS = 7
+
+
+def shown(banners: list[object], words: str) -> bool:
+    return any(words in str(banner.value) for banner in banners)  # type: ignore[attr-defined]
+
+
+def test_every_page_is_drawn_and_says_that_its_data_are_synthetic(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_ann")
+    for page in PAGES:
+        browser.open(page)
+        assert browser.title, page
+        assert shown(list(browser.at.warning), SYNTHETIC), page
+        assert bool(browser.specifications()) is (page not in ("orders", "health")), page
+        for specification in browser.specifications():
+            chart = json.loads(specification) | {"data": {"values": []}}
+            altair.Chart.from_dict(chart)  # raises where Vega-Lite's schema is broken
+
+
+def test_in_the_first_minute_every_page_says_what_is_still_to_come(starting: Platform, enter: Enter) -> None:
+    browser = enter(starting, "u_ann")
+    for page in PAGES:
+        browser.open(page)
+        assert browser.title, page
+        assert shown(list(browser.at.info), NOTHING), page
+        assert not browser.at.error, page
+        told = browser.text.replace(NOTHING, "")
+        assert any(word in told for word in ("yet", "so far")), page
+        assert not browser.specifications(), page
+
+
+def test_overview_shows_what_the_books_say(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_ann")
+    now = working.works[-1]
+    with working.databases.group(GroupId("g1")) as session:
+        mine = (Outcome.user_id == "u_ann", Outcome.dataset_id == now.dataset_id)
+        trades = session.scalars(select(Outcome).where(*mine)).all()
+        last = session.scalars(
+            select(EquityPoint.equity).where(EquityPoint.user_id == "u_ann", EquityPoint.account_id == trades[0].account_id)
+            .order_by(EquityPoint.market_time.desc()).limit(1)
+        ).one()  # fmt: skip
+    assert f"{last:,.2f} USDT now" in browser.text
+    metrics = {metric.label: metric.value for metric in browser.at.metric}
+    assert metrics["Net result (USDT)"] == f"{sum(trade.net_pnl for trade in trades):+,.2f}"
+    assert metrics["Trades"] == str(len(trades))
+    assert metrics["In profit after costs"] == f"{sum(trade.success for trade in trades) / len(trades):.1%}"
+    positions = browser.table("symbol", "unrealized")
+    assert list(positions["symbol"]) == [HELD]
+    assert positions["value"].iloc[0] == pytest.approx(18934.1 * now.closes[HELD][-1], rel=1e-5)
+
+
+@pytest.mark.parametrize(("user_id", "group"), [("u_ann", "g1"), ("u_ben", "g2")])
+def test_a_trader_sees_own_orders_and_those_of_the_chosen_data_only(
+    user_id: str, group: str, working: Platform, enter: Enter
+) -> None:
+    browser = enter(working, user_id).open("orders")
+    browser.select("Newest").set_value(500)
+    rows = browser.look().table("client_order_id", "status")
+    with working.databases.group(GroupId(group)) as session:
+        own = session.execute(select(Order.client_order_id, Order.account_id).where(Order.user_id == user_id)).all()
+    account = working.ask(user_id, "/api/accounts")
+    current = {row["account_id"] for row in account if row["dataset_id"] == working.works[-1].dataset_id}
+    assert set(rows["client_order_id"]) == {row.client_order_id for row in own if row.account_id in current}
+    assert len(rows) < len(own)
+
+
+def test_staff_choose_whose_books_they_look_at_and_traders_cannot(working: Platform, enter: Enter) -> None:
+    officer = enter(working, "u_cora").open("orders")
+    whose = officer.select("Books of")
+    assert whose.options[:2] == ["Ann Archer", "Ben Baker"]
+    whose.set_value("u_ben")
+    rows = officer.look().table("client_order_id", "status")
+    orders = working.ask("u_ben", "/api/orders", limit=500)["items"]
+    assert set(rows["client_order_id"]) <= {order["client_order_id"] for order in orders}
+    trader = enter(working, "u_ann")
+    assert all(box.label != "Books of" for box in trader.at.selectbox)
+
+
+def test_earlier_data_can_be_chosen_and_are_marked_as_such(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_ann").open("orders")
+    box = browser.select("Data")
+    assert box.options == ["Synthetic market, seed 7 (1 h bars)", "binance_1h (Binance, 1 h bars)"]
+    box.set_value(working.works[0].dataset_id)
+    browser.look()
+    assert shown(list(browser.at.info), "Replayed history.")
+    assert shown(list(browser.at.info), "records of earlier data")
+    assert not shown(list(browser.at.warning), SYNTHETIC)
+
+
+def test_signals_are_filtered_and_their_reliability_is_drawn(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_ben").open("signals")
+    assert shown(list(browser.at.warning), "Uncertified.")
+    (reliability,) = browser.specifications()
+    assert "Confidence promised" in reliability
+    for label, value in (("State", "ok"), ("Instrument", "ETH/USDT"), ("Model", "champion")):
+        browser.select(label).set_value(value)
+    rows = browser.look().table("symbol", "says")
+    assert set(rows["says"]) == {"Long"}
+    assert set(rows["symbol"]) == {"ETH/USDT"}
+    assert all(name.startswith("Champion, LightGBM ") for name in rows["model"])
+    assert (rows["confidence"] >= rows["threshold"]).all()
+
+
+def test_the_kill_switch_stops_and_only_the_typed_words_let_go(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_ann")
+    browser.field("Reason").input("prices look wrong")
+    browser.button("Stop trading").click()
+    browser.look()
+    assert shown(list(browser.at.error), "prices look wrong")
+    with working.databases.control() as session:
+        halt = session.scalars(select(Halt).where(Halt.cleared_at.is_(None))).one()
+    assert (halt.scope, halt.scope_id, halt.set_by) == ("user", "u_ann", "u_ann")
+    assert not shown(enter(working, "u_ben").banners, "prices look wrong"), "another trader's halt"
+
+    browser = enter(working, "u_ann").open("drift")
+    browser.field("Why").input("checked them")
+    browser.field("Type").input("resume")
+    browser.button("Let trading go on").click()
+    browser.look()
+    assert shown(list(browser.at.error), "Confirmation does not match")
+    browser.field("Why").input("checked them")
+    browser.field("Type").input("clear user u_ann")
+    browser.button("Let trading go on").click()
+    browser.look()
+    assert not browser.at.error or not shown(list(browser.at.error), "prices look wrong")
+
+
+def test_an_alert_is_taken_by_whoever_says_so(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_dan").open("health")
+    browser.button("I take it").click()
+    assert "u_dan looks after it" in "\n".join(str(banner.value) for banner in browser.look().banners)
+    services = browser.table("who", "alive")
+    assert {"Engine g1", "Sandbox", "Scorer, Synthetic market, seed 7 (1 h bars)"} <= set(services["who"])
+    assert ["Alive"] in [list(value) for value in services["alive"]]
+
+
+def test_records_are_for_staff(working: Platform, enter: Enter) -> None:
+    with pytest.raises(ValueError, match="page"):
+        enter(working, "u_ann").open("compliance")
+    officer = enter(working, "u_cora").open("compliance")
+    chains = officer.table("group_id", "seq")
+    assert list(chains["group_id"]) == ["g1", "g2"]
+    assert (chains["seq"] > 0).all()
+
+
+Break = Callable[[Platform, pytest.MonkeyPatch], None]
+
+
+def without_api(_: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TP_API_URL", f"http://127.0.0.1:{free_port()}")
+
+
+def without_database(_: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TP_DATABASE_URL", f"postgresql://nobody:nothing@127.0.0.1:{free_port()}/gone")
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"), [(without_api, "The API does not answer"), (without_database, "The database does not answer")]
+)
+def test_what_is_away_is_said_once_and_clearly(
+    broken: Break, words: str, working: Platform, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = enter(working, "u_ann")
+    broken(working, monkeypatch)
+    forget()
+    browser.look()
+    assert [words in error.value for error in browser.at.error] == [True]
+    assert not browser.title
+
+
+def test_without_a_session_there_is_nothing_but_the_way_to_log_in(working: Platform, enter: Enter) -> None:
+    browser = enter(working, None)
+    assert shown(list(browser.at.error), "not logged in")
+    assert not browser.title
+    assert not browser.at.dataframe
+
+
+def test_a_session_that_was_ended_shows_nothing_more(working: Platform, enter: Enter) -> None:
+    working.tokens["u_eve"] = working.log_in("u_eve")
+    browser = enter(working, "u_eve")
+    assert browser.title == "Overview"
+    headers = {"Authorization": f"Bearer {working.tokens.pop('u_eve')}"}
+    httpx.delete(f"{working.api_url}/api/session", headers=headers).raise_for_status()
+    browser.at.run()  # nothing is forgotten here: what was kept must not be shown either
+    assert shown(list(browser.at.error), "not logged in")
+    assert not browser.title
+
+
+def test_a_page_that_was_never_asked_for_costs_a_few_calls(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_ann")
+    for page in PAGES:
+        before = _requests(working)
+        browser.open(page)
+        assert _requests(working) - before <= MOST_CALLS + 1, page  # one is that of the count itself
+
+
+def test_drawing_a_page_again_costs_one_call(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_ann").open("models")
+    before = _requests(working)
+    browser.at.run()
+    assert _requests(working) - before <= 2
+
+
+def _requests(platform: Platform) -> int:
+    lines = httpx.get(f"{platform.api_url}/metrics").text.splitlines()
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("tp_api_requests_total")))
