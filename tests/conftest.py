@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url
@@ -42,27 +43,45 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def platform(postgres_url: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Databases]:
-    """An empty, migrated deployment with a home folder of its own. `platform.settings` are its settings."""
-    name = f"t{abs(hash(request.node.nodeid)) % 10**9}_{os.getpid()}"
-    settings = Settings(
-        home_dir=tmp_path / "home",
-        database_url=SecretStr(make_url(postgres_url).set(database=name).render_as_string(hide_password=False)),
-        redis_url=SecretStr(redis_url),
-        environment="test",
-    )
+@pytest.fixture(scope="session")
+def migrated(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a deployment that was migrated and is never used: the databases of each test are copies of it."""
+    settings = _settings(postgres_url, f"migrated_{os.getpid()}", tmp_path_factory.mktemp("migrated"))
     databases = Databases(settings)
     migrate(databases)
+    databases.close()
+    return settings
+
+
+@pytest.fixture
+def platform(
+    migrated: Settings, postgres_url: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Databases]:
+    """An empty, migrated deployment with a home folder of its own. `platform.settings` are its settings."""
+    name = f"t{abs(hash(request.node.nodeid)) % 10**9}_{os.getpid()}"
+    settings = _settings(postgres_url, name, tmp_path / "home", redis_url)
+    with _maintenance(settings) as connection:
+        for database in Database:
+            copy, original = (database_url(given, database).database for given in (settings, migrated))
+            connection.execute(f'create database "{copy}" template "{original}" strategy file_copy')
+    databases = Databases(settings)
     yield databases
     databases.close()
-    _drop(settings)
-
-
-def _drop(settings: Settings) -> None:
-    import psycopg
-
-    maintenance = database_url(settings).set(drivername="postgresql", database="postgres")
-    with psycopg.connect(maintenance.render_as_string(hide_password=False), autocommit=True) as connection:
+    with _maintenance(settings) as connection:
         for database in Database:
             connection.execute(f'drop database if exists "{database_url(settings, database).database}" with (force)')
+
+
+def _settings(postgres_url: str, database: str, home: Path, redis_url: str | None = None) -> Settings:
+    url = make_url(postgres_url).set(database=database).render_as_string(hide_password=False)
+    return Settings(
+        home_dir=home,
+        database_url=SecretStr(url),
+        redis_url=SecretStr(redis_url) if redis_url else None,
+        environment="test",
+    )
+
+
+def _maintenance(settings: Settings) -> "psycopg.Connection[tuple[object, ...]]":
+    url = database_url(settings).set(drivername="postgresql", database="postgres")
+    return psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)

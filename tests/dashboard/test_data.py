@@ -19,6 +19,7 @@ from trading_platform.identifiers import GroupId
 from trading_platform.storage.databases import Database
 from trading_platform.storage.group import Account, EquityPoint
 
+pytestmark = pytest.mark.xdist_group("dashboard")
 HOUR = timedelta(hours=1)
 
 

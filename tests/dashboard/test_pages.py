@@ -15,6 +15,7 @@ from trading_platform.stack.servers import free_port
 from trading_platform.storage.control import Halt
 from trading_platform.storage.group import EquityPoint, Order, Outcome
 
+pytestmark = pytest.mark.xdist_group("dashboard")
 SYNTHETIC = "Synthetic data."
 NOTHING = "No market data has been collected yet"
 MOST_CALLS = 7

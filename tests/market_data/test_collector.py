@@ -15,10 +15,10 @@ from trading_platform.identifiers import DatasetId
 from trading_platform.market_data.collector import Collector, UnknownDatasetError, venue_feed
 from trading_platform.market_data.datasets import symbol_spans
 from trading_platform.market_data.lake import Lake
-from trading_platform.market_data.lease import LeaseLostError, ServiceLease
 from trading_platform.market_data.sources import as_bars, candles
 from trading_platform.storage.control import Dataset, Lease, ServiceStatus
 from trading_platform.storage.databases import Databases
+from trading_platform.storage.lease import LeaseLostError
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 LEASE = "collector:binance_1m"
@@ -137,37 +137,6 @@ async def test_a_collector_whose_lease_is_taken_stops(
         lease = session.get(Lease, LEASE)
         assert lease.holder == "other"
         assert lease.expires_at > session.scalar(text("select now()")), "it did not release what is not its own"
-    await platform.aclose()
-
-
-async def test_a_lease_has_one_holder_and_an_epoch_that_only_rises(platform: Databases):
-    one, two = (ServiceLease("collector:x", holder, ttl_seconds=0.5) for holder in ("one", "two"))
-
-    async def acquire(lease: ServiceLease) -> int | None:
-        async with platform.control_async() as session:
-            return await lease.acquire(session)
-
-    assert await acquire(one) == 1
-    assert await acquire(two) is None
-    await asyncio.sleep(0.6)
-    assert await acquire(two) == 2
-    async with platform.control_async() as session:
-        with pytest.raises(LeaseLostError):
-            await one.renew(session, 1)
-        with pytest.raises(LeaseLostError):
-            await one.require(session, 1)
-        await two.require(session, 2)
-        await two.renew(session, 2)
-    await platform.aclose()
-
-
-async def test_a_race_for_a_free_lease_has_one_winner(platform: Databases):
-    async def acquire(holder: str) -> int | None:
-        async with platform.control_async() as session:
-            return await ServiceLease("collector:race", holder).acquire(session)
-
-    epochs = await asyncio.gather(*(acquire(f"h{number}") for number in range(8)))
-    assert [epoch for epoch in epochs if epoch is not None] == [1]
     await platform.aclose()
 
 

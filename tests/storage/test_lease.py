@@ -1,5 +1,6 @@
 """Leases: one holder at a time, takeovers only after the end, and a fence around the past."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -66,6 +67,14 @@ def test_nobody_takes_over_while_a_checked_transaction_is_open(platform: Databas
 def _overwrite(session: Session) -> None:
     session.execute(text("set local lock_timeout = '200ms'"))
     session.execute(update(LeaseRow).where(LeaseRow.name == "x").values(holder="two"))
+
+
+def test_a_race_for_a_free_lease_has_one_winner(platform: Databases) -> None:
+    leases = [Lease(platform, "race", f"holder{number}") for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(Lease.acquire, leases))
+    assert sum(won) == 1
+    assert [lease.epoch for lease in leases if lease.epoch] == [1]
 
 
 def test_names_of_processes_differ() -> None:

@@ -15,17 +15,15 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from trading_platform.compliance.audit import record
+from trading_platform.execution import trail
 from trading_platform.execution.outcomes import closed_trade, fee_in_quote
 from trading_platform.execution.portfolio import Holding, Portfolio
 from trading_platform.identifiers import StrategyId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
-from trading_platform.storage.control import Signal
 from trading_platform.storage.group import EquityPoint, Fill, Intent, Order, Outbox, Outcome, Position
 from trading_platform.venues.port import FINAL_STATES, Accepted, VenueFill
 
 ZERO = Decimal(0)
-ACTOR = "engine"
 ASK_AGAIN_AFTER = timedelta(seconds=1)
 """For an order that the venue has, but has not finished, or whose fills it has not all told."""
 log = structlog.get_logger(__name__)
@@ -53,9 +51,9 @@ async def take_answer(
         "updated_at": func.clock_timestamp(),
     }
     await session.execute(update(Order).where(Order.client_order_id == intent.client_order_id).values(**order))
-    _audit(session, intent, "ACK", accepted, latency_ms=latency_ms, status=accepted.state)
+    trail.acknowledged(session, portfolio, intent, accepted, latency_ms)
     for fill in new:
-        _audit(session, intent, "FILL", accepted, fill=fill)
+        trail.filled(session, portfolio, intent, accepted, fill)
     if new:
         await _move_position(session, portfolio, intent, new, instrument)
     if done:
@@ -71,7 +69,9 @@ async def take_answer(
     return done
 
 
-async def take_refusal(session: AsyncSession, intent: Intent, code: str, text: str, state: str = "REJECTED") -> None:
+async def take_refusal(
+    session: AsyncSession, portfolio: Portfolio, intent: Intent, code: str, text: str, state: str = "REJECTED"
+) -> None:
     """The venue does not have the order and will not: the intent ends, with nothing filled."""
     await session.execute(
         update(Order)
@@ -81,10 +81,7 @@ async def take_refusal(session: AsyncSession, intent: Intent, code: str, text: s
     await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
     intent.state = state
     intent.updated_at = func.now()
-    record(
-        session, **_common(intent), event_type="REJECT", status="REJECTED", error_type=code, status_message=text[:500],
-        status_message_raw=text[:2000],
-    )  # fmt: skip
+    trail.refused(session, portfolio, intent, code, text)
 
 
 async def _insert_fill(session: AsyncSession, intent: Intent, fill: VenueFill) -> bool:
@@ -257,19 +254,6 @@ async def _signal_tags(session: AsyncSession, entry: Intent) -> dict[str, Any]:
     }
 
 
-def signal_tags(signal: Signal) -> dict[str, Any]:
-    """What an outcome will want to know of its entry signal; kept in the PLAN entry of the audit trail."""
-    return {
-        "confidence": signal.confidence,
-        "threshold": signal.threshold,
-        "certified": signal.certified,
-        "volatility": signal.volatility,
-        "trend": signal.trend,
-        "liquidity": signal.liquidity,
-        "session": signal.session,
-    }
-
-
 def _reason(entry: Intent, exit_intent: Intent) -> str:
     price = exit_intent.reference_price
     if entry.target_price is not None and price >= entry.target_price:
@@ -277,66 +261,6 @@ def _reason(entry: Intent, exit_intent: Intent) -> str:
     if entry.stop_price is not None and price <= entry.stop_price:
         return "stop"
     return "time" if entry.exit_by is not None and exit_intent.market_time >= entry.exit_by else "flatten"
-
-
-def _common(intent: Intent) -> dict[str, Any]:
-    return {
-        "user_id": intent.user_id,
-        "account_id": intent.account_id,
-        "dataset_id": intent.dataset_id,
-        "strategy_id": intent.strategy_id,
-        "strategy_version": intent.version_id,
-        "intent_id": intent.intent_id,
-        "attempt": intent.attempts,
-        "actor": ACTOR,
-        "client_order_id": intent.client_order_id,
-        "symbol": intent.symbol,
-        "side": intent.side,
-        "order_type_sent": intent.order_type,
-        "market_time": intent.market_time,
-        "trace_id": intent.trace_id,
-    }
-
-
-def _audit(
-    session: AsyncSession, intent: Intent, event: str, accepted: Accepted, *, fill: VenueFill | None = None,
-    latency_ms: float | None = None, status: str | None = None,
-) -> None:  # fmt: skip
-    filled = fill.quantity if fill else accepted.filled
-    record(
-        session,
-        **_common(intent),
-        event_type=event,
-        venue_order_id=accepted.venue_order_id,
-        trade_id=fill.trade_id if fill else None,
-        quantity=intent.quantity,
-        filled_quantity=filled,
-        pending_quantity=intent.quantity - accepted.filled,
-        price=fill.price if fill else None,
-        status=status,
-        status_venue=accepted.state,
-        latency_ms=latency_ms,
-    )
-
-
-def note(session: AsyncSession, intent: Intent, event: str, status: str, message: str) -> None:
-    """An audit entry about the way of an order that changes nothing else."""
-    record(session, **_common(intent), event_type=event, status=status, status_message=message[:500])
-
-
-def plan_entries(session: AsyncSession, intent: Intent, signal: Signal) -> None:
-    """Audit entries of a decision: what was planned and what risk said of it."""
-    record(
-        session, **_common(intent), event_type="PLAN", quantity=intent.quantity, price=intent.reference_price,
-        detail={"purpose": intent.purpose, **signal_tags(signal)},
-    )  # fmt: skip
-    if intent.denial is None:
-        record(session, **_common(intent), event_type="RISK_PASS", quantity=intent.quantity)
-        record(session, **_common(intent), event_type="SEND", quantity=intent.quantity)
-    else:
-        record(
-            session, **_common(intent), event_type="RISK_BLOCK", quantity=intent.quantity, status_message=intent.denial
-        )
 
 
 async def write_equity(session: AsyncSession, portfolios: Sequence[Portfolio], market_time: datetime) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from trading_platform.execution import books
+from trading_platform.execution import trail
 from trading_platform.execution.decisions import Decision
 from trading_platform.identifiers import DatasetId
 from trading_platform.storage.group import Intent, Order, Outbox, SignalCursor
@@ -38,7 +38,7 @@ async def write_intents(
         intent = new.get(decision.intent_id)
         if intent is None:
             continue
-        books.plan_entries(session, intent, decision.signal)
+        trail.planned(session, decision.portfolio, intent, decision.signal)
         if decision.denial is None:
             session.add_all(_on_the_way(intent, epoch, issued_at))
             to_send[intent.intent_id] = intent

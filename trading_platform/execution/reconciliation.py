@@ -1,8 +1,9 @@
 """Books against the venue: before trading, and ever again while trading.
 
 Unfinished orders are settled by asking for them; holdings are compared with balances; an order of ours that works at the
-venue while the books have finished it is a difference; orders that are not ours are counted and left alone. A question without an answer is a failed reconciliation, never "nothing there". Differences are
-named; nothing is repaired in a way that could add risk.
+venue while the books have finished it is a difference; orders that are not ours are counted and left alone. A question
+without an answer is a failed reconciliation, never "nothing there". Differences are named; nothing is repaired in a way
+that could add risk.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,11 @@ from decimal import Decimal
 from sqlalchemy import select
 
 from trading_platform.compliance.audit import record
-from trading_platform.execution.books import ACTOR
 from trading_platform.execution.decisions import OUR_PREFIX
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
+from trading_platform.execution.trail import ACTOR
 from trading_platform.identifiers import DatasetId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability.alerts import raise_alert, resolve_alert
@@ -57,6 +58,7 @@ async def reconcile(
     """Compare every account of the group. Raises `QueryFailedError` where the venue does not answer."""
     result = Reconciled(datetime.now(UTC))
     for portfolio in portfolios:
+        await portfolio.venue.measure_route()
         result.open_outcomes += await sender.settle(portfolio, instruments, now, clock_seconds, all_now=True)
         balances = await portfolio.venue.balances()
         portfolio.cash = balances.get(portfolio.currency, ZERO)

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from trading_platform.execution import books
+from trading_platform.execution import books, trail
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.identifiers import ClientOrderId, Symbol
@@ -61,7 +61,7 @@ class Sender:
         `clock_seconds`: now, by the clock that orders per second are counted by.
         """
         if datetime.now(UTC) - issued_at > FRESH:
-            issued_at = await self._issue(intent, attempt=False)
+            issued_at = await self._issue(portfolio, intent, attempt=False)
         portfolio.sent_at.append(clock_seconds)
         portfolio.orders_today += 1
         started = time.perf_counter()
@@ -73,7 +73,7 @@ class Sender:
             )  # fmt: skip
             span.set_attribute("result", type(result).__name__)
         latency = time.perf_counter() - started
-        metrics.ORDER_SECONDS.labels("binance").observe(latency)
+        metrics.ORDER_SECONDS.labels(portfolio.venue.route.exchange).observe(latency)
         await self._take(portfolio, intent, instrument, result, latency * 1_000)
 
     async def _take(
@@ -90,13 +90,13 @@ class Sender:
                 name = "filled" if done and result.filled else "sent"
             elif isinstance(result, (Refused, AuthLost, IpNotAllowed)):
                 code = result.code if isinstance(result, Refused) else type(result).__name__.upper()
-                await books.take_refusal(session, row, code, result.text)
+                await books.take_refusal(session, portfolio, row, code, result.text)
                 name = "rejected"
             elif isinstance(result, Throttled):
-                done = await self._queue(session, row, result.retry_after)
+                done = await self._queue(session, portfolio, row, result.retry_after)
                 name = "throttled"
             else:
-                done = await self._unknown(session, row, result.cause)
+                done = await self._unknown(session, portfolio, row, result.cause)
                 name = "unknown"
         metrics.ORDERS.labels(group, name).inc()
         if done:
@@ -107,7 +107,7 @@ class Sender:
         if isinstance(result, (AuthLost, IpNotAllowed)):
             await self._halt_account(portfolio, result)
 
-    async def _queue(self, session: AsyncSession, intent: Intent, wait: timedelta) -> bool:
+    async def _queue(self, session: AsyncSession, portfolio: Portfolio, intent: Intent, wait: timedelta) -> bool:
         """Throttled: the venue does not have it. It goes out again when the venue allows, if it is then still wanted."""
         intent.state = "PLANNED"
         intent.updated_at = func.now()
@@ -115,10 +115,10 @@ class Sender:
             update(Outbox).where(Outbox.intent_id == intent.intent_id)
             .values(state=QUEUED, next_try_at=func.now() + wait)
         )  # fmt: skip
-        books.note(session, intent, "UPDATE", "THROTTLED", f"again after {wait.total_seconds():.0f} s")
+        trail.note(session, portfolio, intent, "UPDATE", "THROTTLED", f"again after {wait.total_seconds():.0f} s")
         return False
 
-    async def _unknown(self, session: AsyncSession, intent: Intent, cause: str) -> bool:
+    async def _unknown(self, session: AsyncSession, portfolio: Portfolio, intent: Intent, cause: str) -> bool:
         first_probe = func.now() + timedelta(seconds=PROBE_AFTER_SECONDS[0])
         intent.state = "UNKNOWN"
         intent.updated_at = func.now()
@@ -129,7 +129,7 @@ class Sender:
             update(Order).where(Order.client_order_id == intent.client_order_id)
             .values(state="UNKNOWN", updated_at=func.clock_timestamp())
         )  # fmt: skip
-        books.note(session, intent, "UPDATE", "UNKNOWN", cause)
+        trail.note(session, portfolio, intent, "UPDATE", "UNKNOWN", cause)
         return False
 
     async def _halt_account(self, portfolio: Portfolio, result: AuthLost | IpNotAllowed) -> None:
@@ -142,7 +142,7 @@ class Sender:
             )
             if held.first() is None:
                 reason = f"{type(result).__name__}: {result.text[:200]}"
-                session.add(Halt(scope="account", scope_id=portfolio.account_id, reason=reason, set_by=books.ACTOR))
+                session.add(Halt(scope="account", scope_id=portfolio.account_id, reason=reason, set_by=trail.ACTOR))
             await session.run_sync(
                 lambda sync: raise_alert(
                     sync, severity="critical", source="execution", title="The venue refuses an account",
@@ -201,13 +201,15 @@ class Sender:
                 await self._probe_later(intent, outbox)
                 return False
         if intent.purpose == "exit" or not _too_late(intent, now):
-            issued_at = await self._issue(intent, attempt=True)
+            issued_at = await self._issue(portfolio, intent, attempt=True)
             await self.send(portfolio, intent, instrument, issued_at, clock_seconds)
             return symbol not in portfolio.unknown
         async with self.databases.group_async(self.lease.group_id) as session:
             await self.lease.check(session)
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
-            await books.take_refusal(session, row, "NEVER_ARRIVED", "the venue has no such order", state="ABANDONED")
+            await books.take_refusal(
+                session, portfolio, row, "NEVER_ARRIVED", "the venue has no such order", state="ABANDONED"
+            )
         portfolio.unknown.discard(symbol)
         return True
 
@@ -217,7 +219,7 @@ class Sender:
             return False
         return datetime.now(UTC) - outbox.sent_at > after
 
-    async def _issue(self, intent: Intent, *, attempt: bool) -> datetime:
+    async def _issue(self, portfolio: Portfolio, intent: Intent, *, attempt: bool) -> datetime:
         """Stamp an order anew, in the books first; `attempt`: it was on the wire before.
 
         The client order id stays the same: should the first one turn up after all, it is known for what it is.
@@ -233,7 +235,7 @@ class Sender:
                 update(Outbox).where(Outbox.intent_id == intent.intent_id).values(state="SENDING", sent_at=issued_at)
             )
             if attempt:
-                books.note(session, row, "SEND", "SENDING", f"attempt {row.attempts + 1}")
+                trail.note(session, portfolio, row, "SEND", "SENDING", f"attempt {row.attempts + 1}")
         return issued_at
 
     async def _probe_later(self, intent: Intent, outbox: Outbox) -> None:

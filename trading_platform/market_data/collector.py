@@ -6,12 +6,10 @@ where the lake ends and REST fills the hole.
 """
 
 import asyncio
-import os
 import signal
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 import structlog
@@ -23,11 +21,11 @@ from trading_platform.market_data.datasets import quarantine_live, symbol_spans
 from trading_platform.market_data.feed import BarFeed, VenueFeed
 from trading_platform.market_data.gaps import find_gaps
 from trading_platform.market_data.lake import BAR_SCHEMA, Lake
-from trading_platform.market_data.lease import RENEW_EVERY_SECONDS, ServiceLease
 from trading_platform.market_data.quality import judge_live
 from trading_platform.observability.heartbeat import beat_async
 from trading_platform.storage.control import Dataset
 from trading_platform.storage.databases import Databases
+from trading_platform.storage.lease import RENEW_EVERY_SECONDS, Lease, process_name
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +48,7 @@ class Collector:
     feed: BarFeed
     after: datetime | None
     flush_seconds: float = FLUSH_EVERY_SECONDS
-    holder: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{datetime.now(UTC):%H%M%S%f}")
+    holder: str = field(default_factory=process_name)
     collected: int = 0
     quarantined: int = 0
     last_available_at: datetime | None = None
@@ -62,12 +60,11 @@ class Collector:
         self._stopping.set()
 
     async def run(self) -> None:
-        lease = ServiceLease(f"collector:{self.dataset_id}", self.holder)
-        epoch = await self._acquire(lease)
-        if epoch is None:
+        lease = Lease(self.databases, f"collector:{self.dataset_id}", self.holder)
+        if not await self._acquire(lease):
             return
         streaming = asyncio.create_task(self._stream())
-        renewing = asyncio.create_task(self._renew(lease, epoch))
+        renewing = asyncio.create_task(self._renew(lease))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             while not self._stopping.is_set():
@@ -83,35 +80,37 @@ class Collector:
             for task in (streaming, renewing, stopping):
                 task.cancel()
             await asyncio.gather(streaming, renewing, stopping, return_exceptions=True)
-            await self._finish(lease, epoch)
+            await self._finish(lease)
 
-    async def _acquire(self, lease: ServiceLease) -> int | None:
-        """The lease's epoch, waited for; None when asked to stop before."""
+    async def _acquire(self, lease: Lease) -> bool:
+        """Wait for the lease; False when asked to stop before."""
         while not self._stopping.is_set():
-            async with self.databases.control_async() as session:
-                epoch = await lease.acquire(session)
-                await beat_async(session, lease.name, "running" if epoch else "standby", {"holder": self.holder})
-            if epoch:
-                log.info("lease_acquired", lease=lease.name, epoch=epoch)
-                return epoch
+            ours = await asyncio.to_thread(lease.acquire)
+            await self._beat(lease, "running" if ours else "standby")
+            if ours:
+                log.info("lease_acquired", lease=lease.name, epoch=lease.epoch)
+                return True
             try:
                 async with asyncio.timeout(RENEW_EVERY_SECONDS):
                     await self._stopping.wait()
             except TimeoutError:
                 continue
-        return None
+        return False
 
     async def _stream(self) -> None:
         async for step in self.feed.steps(self.after):
             self._pending += step.bars
             self.last_available_at = step.available_at
 
-    async def _renew(self, lease: ServiceLease, epoch: int) -> None:
+    async def _renew(self, lease: Lease) -> None:
         while True:
-            async with self.databases.control_async() as session:
-                await lease.renew(session, epoch)
-                await beat_async(session, lease.name, "running", self._figures())
+            await asyncio.to_thread(lease.renew)
+            await self._beat(lease, "running")
             await asyncio.sleep(RENEW_EVERY_SECONDS)
+
+    async def _beat(self, lease: Lease, state: str) -> None:
+        async with self.databases.control_async() as session:
+            await beat_async(session, lease.name, state, self._figures())
 
     async def _flush(self) -> None:
         """Write what has come, off the event loop, and tell the dataset's row."""
@@ -150,11 +149,10 @@ class Collector:
         if len(bad):
             self.quarantined += self.lake.write_quarantine(quarantine_live(bad)).added
 
-    async def _finish(self, lease: ServiceLease, epoch: int) -> None:
+    async def _finish(self, lease: Lease) -> None:
         await self._flush()
-        async with self.databases.control_async() as session:
-            await lease.release(session, epoch)
-            await beat_async(session, lease.name, "stopped", self._figures())
+        await asyncio.to_thread(lease.release)
+        await self._beat(lease, "stopped")
         log.info("collector_stopped", dataset_id=self.dataset_id, collected=self.collected)
 
     def _figures(self) -> dict[str, object]:

@@ -4,12 +4,15 @@ ccxt signs, paces and maps errors; its implicit methods give the raw answer, who
 being floats. The catalogue of codes is Binance's "Errors" page of the spot API documentation.
 """
 
+import asyncio
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
 from trading_platform.markets.instruments import Instrument
@@ -27,6 +30,7 @@ from trading_platform.venues.port import (
     Throttled,
     VenueFill,
 )
+from trading_platform.venues.route import Route, local_address
 
 RECV_WINDOW = timedelta(seconds=5)
 ABSENCE_MARGIN = timedelta(seconds=5)
@@ -76,6 +80,17 @@ class BinanceVenue:
             base_url, api_key, secret, rate_limit=base_url is None, timeout_seconds=CALL_TIMEOUT_SECONDS
         )
         self.client.options["recvWindow"] = int(RECV_WINDOW.total_seconds() * 1_000)
+        self.route = Route("binance")
+
+    async def measure_route(self) -> None:
+        asked = time.time()
+        answer = await self._ask(self.client.public_get_time())
+        answered = time.time()
+        with _readable():
+            offset = int(answer["serverTime"]) - (asked + answered) / 2 * 1_000
+        address = urlsplit(self.client.urls["api"]["private"])
+        source_ip = await asyncio.to_thread(local_address, address.hostname or "", address.port or 443)
+        self.route = Route("binance", source_ip, round(offset, 3))
 
     async def instruments(self) -> Mapping[Symbol, Instrument]:
         markets = await self._ask(self.client.load_markets())

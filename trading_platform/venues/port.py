@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, VenueOrderId
 from trading_platform.markets.instruments import Instrument
+from trading_platform.venues.route import Route
 
 Side = Literal["buy", "sell"]
 OrderState = Literal["WORKING", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "EXPIRED"]
@@ -88,8 +89,13 @@ class QueryFailedError(RuntimeError):
 class OrderVenue(Protocol):
     """One account at one venue."""
 
+    route: Route
     proves_absence_after: timedelta | None
     """This long after `issued_at`, "no such order" proves that it never arrived and never will; None: nothing does."""
+
+    async def measure_route(self) -> None:
+        """Bring `route` up to date. Raises `QueryFailedError`."""
+        ...
 
     async def instruments(self) -> Mapping[Symbol, Instrument]:
         """What can be traded. Raises `QueryFailedError`, as all queries do."""

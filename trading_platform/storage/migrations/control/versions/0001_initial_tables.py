@@ -289,6 +289,24 @@ def upgrade() -> None:
     schema='control'
     )
     op.create_index(op.f('ix_users_group_id'), 'users', ['group_id'], unique=False, schema='control')
+    make_append_only('audit_anchors')
+
+
+def make_append_only(*tables: str) -> None:
+    """Refuse UPDATE, DELETE and TRUNCATE in the database itself, also for replication roles (ENABLE ALWAYS)."""
+    op.execute("""
+        create function control.refuse_change() returns trigger language plpgsql as $$
+        begin
+            raise exception '%.% is append-only: % refused', tg_table_schema, tg_table_name, tg_op
+                using errcode = 'insufficient_privilege', hint = 'Record a correcting entry instead.';
+        end $$
+    """)
+    for table in tables:
+        op.execute(f"""
+            create trigger append_only before update or delete or truncate on control.{table}
+            for each statement execute function control.refuse_change()
+        """)
+        op.execute(f'alter table control.{table} enable always trigger append_only')
 
 
 def downgrade() -> None:
@@ -322,3 +340,4 @@ def downgrade() -> None:
     op.drop_index('ix_alerts_untold', table_name='alerts', schema='control', postgresql_where=sa.text('notified_at is null'))
     op.drop_index('ix_alerts_raised_at', table_name='alerts', schema='control')
     op.drop_table('alerts', schema='control')
+    op.execute('drop function control.refuse_change()')

@@ -1,0 +1,109 @@
+"""What the audit trail says of an order, from the plan to its last fill: one function for each kind of entry.
+
+Entries are added to the caller's transaction, so that a change and its entry commit together. Their columns cannot be
+filled in later, and therefore every entry says which way the order took (`Route`), which model decided and where to find
+the trace.
+"""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from trading_platform.compliance.audit import record
+from trading_platform.execution.portfolio import Portfolio
+from trading_platform.storage.control import Signal
+from trading_platform.storage.group import Intent
+from trading_platform.venues.port import Accepted, VenueFill
+
+ACTOR = "engine"
+
+
+def planned(session: AsyncSession, portfolio: Portfolio, intent: Intent, signal: Signal) -> None:
+    """A decision: what was planned, what risk said of it, and that it goes out where risk let it pass."""
+    common = _common(portfolio, intent)
+    record(
+        session, **common, event_type="PLAN", price=intent.reference_price,
+        detail={"purpose": intent.purpose, **_signal_tags(signal)},
+    )  # fmt: skip
+    if intent.denial is None:
+        record(session, **common, event_type="RISK_PASS")
+        record(session, **common, event_type="SEND")
+    else:
+        record(session, **common, event_type="RISK_BLOCK", status_message=intent.denial)
+
+
+def acknowledged(
+    session: AsyncSession, portfolio: Portfolio, intent: Intent, accepted: Accepted, latency_ms: float | None
+) -> None:
+    """The venue has the order; `latency_ms` is None where that was asked for later."""
+    record(
+        session, **_common(portfolio, intent), **_standing(intent, accepted), event_type="ACK",
+        filled_quantity=accepted.filled, status=accepted.state, latency_ms=latency_ms,
+    )  # fmt: skip
+
+
+def filled(session: AsyncSession, portfolio: Portfolio, intent: Intent, accepted: Accepted, fill: VenueFill) -> None:
+    record(
+        session, **_common(portfolio, intent), **_standing(intent, accepted), event_type="FILL", trade_id=fill.trade_id,
+        filled_quantity=fill.quantity, price=fill.price,
+    )  # fmt: skip
+
+
+def refused(session: AsyncSession, portfolio: Portfolio, intent: Intent, code: str, text: str) -> None:
+    record(
+        session, **_common(portfolio, intent), event_type="REJECT", status="REJECTED", error_type=code,
+        status_message=text[:500], status_message_raw=text[:2000],
+    )  # fmt: skip
+
+
+def note(session: AsyncSession, portfolio: Portfolio, intent: Intent, event: str, status: str, message: str) -> None:
+    """Something on the way of an order that changes nothing else."""
+    record(
+        session, **_common(portfolio, intent), event_type=event, status=status, status_message=message[:500]
+    )  # fmt: skip
+
+
+def _common(portfolio: Portfolio, intent: Intent) -> dict[str, Any]:
+    route = portfolio.venue.route
+    return {
+        "user_id": intent.user_id,
+        "account_id": intent.account_id,
+        "dataset_id": intent.dataset_id,
+        "strategy_id": intent.strategy_id,
+        "strategy_version": intent.version_id,
+        "intent_id": intent.intent_id,
+        "attempt": intent.attempts,
+        "actor": ACTOR,
+        "client_order_id": intent.client_order_id,
+        "exchange": route.exchange,
+        "source_ip": route.source_ip,
+        "clock_offset_ms": route.clock_offset_ms,
+        "symbol": intent.symbol,
+        "side": intent.side,
+        "quantity": intent.quantity,
+        "order_type_sent": intent.order_type,
+        "market_time": intent.market_time,
+        "trace_id": intent.trace_id,
+    }
+
+
+def _standing(intent: Intent, accepted: Accepted) -> dict[str, Any]:
+    """Where the order stands at the venue."""
+    return {
+        "venue_order_id": accepted.venue_order_id,
+        "pending_quantity": intent.quantity - accepted.filled,
+        "status_venue": accepted.state,
+    }
+
+
+def _signal_tags(signal: Signal) -> dict[str, Any]:
+    """What an outcome will want to know of its entry signal; it is read back from the PLAN entry."""
+    return {
+        "confidence": signal.confidence,
+        "threshold": signal.threshold,
+        "certified": signal.certified,
+        "volatility": signal.volatility,
+        "trend": signal.trend,
+        "liquidity": signal.liquidity,
+        "session": signal.session,
+    }
