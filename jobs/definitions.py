@@ -58,7 +58,14 @@ compliance = dg.define_asset_job(
     description="Verify the audit chains and write the day's compliance records (CSV and HTML).",
 )
 
-JOBS = [collect, train, retrain, evaluate, model_cards, execution, marts, compliance]
+compact = dg.define_asset_job(
+    "compact",
+    selection=dg.AssetSelection.assets("compacted_lake"),
+    description="Join the small files that live bars leave in the lake.",
+    tags=MAX_RUNTIME,
+)
+
+JOBS = [compact, collect, train, retrain, evaluate, model_cards, execution, marts, compliance]
 
 
 @dg.schedule(
@@ -98,5 +105,12 @@ daily_compliance = dg.build_schedule_from_partitioned_job(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="00:30 IST: the records of the day before.",
 )
+daily_compaction = dg.ScheduleDefinition(
+    name="daily_compaction",
+    job=compact,
+    cron_schedule="40 0 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="00:40 UTC: the lake's small files of the day become few.",
+)
 
-SCHEDULES = [weekly_retraining, evaluation_schedule, marts_schedule, daily_compliance]
+SCHEDULES = [daily_compaction, weekly_retraining, evaluation_schedule, marts_schedule, daily_compliance]

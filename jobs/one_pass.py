@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,6 +24,7 @@ import assets.progress
 from assets import partitions
 from definitions import defs
 from jobs import pass_trading
+from jobs.pass_books import compare_books
 from jobs.pass_summary import PassSummary
 from trading_platform.accounts.users import first_users
 from trading_platform.settings import settings
@@ -63,6 +64,7 @@ class OnePass:
 
     def run(self, data: str) -> None:
         source = choose_source(data, self.console)
+        self.end_abandoned_runs()
         first_users(self.databases)
         with self.progress:
             with self.stage("collect"):
@@ -73,6 +75,8 @@ class OnePass:
                 services = pass_trading.Services(self.settings, self.databases, dataset_id)
                 services.start()
                 pass_trading.replay(services, speed=self.speed, beyond_tail=not self.once, report=report)
+                if services.tradable:
+                    self.compare_books(dataset_id)
             with self.stage("learn") as report:
                 self.learn(dataset_id, report)
             with self.stage("report"):
@@ -89,6 +93,14 @@ class OnePass:
     def train(self, dataset_id: str) -> None:
         names = ("trained_model", "baseline_model", "serving")
         self.execute("train", {name: {"dataset_id": dataset_id} for name in names})
+
+    def compare_books(self, dataset_id: str) -> None:
+        """Hold every order and fill against the venue's own books. Raises `PassFailedError` where they differ."""
+        self.summary.compared = compare_books(self.settings, self.databases, dataset_id)
+        if lines := self.summary.compared.differences:
+            raise PassFailedError(
+                f"{len(lines)} orders or fills differ between our books and the venue's; the first: {lines[0]}"
+            )
 
     def learn(self, dataset_id: str, report: assets.progress.Listener) -> None:
         names = ("model_performance", "ab_evaluation", "drift_report", "promotion")
@@ -141,16 +153,25 @@ class OnePass:
             "ops": {name: {"config": dict(values)} for name, values in (ops or {}).items()},
             "loggers": {"console": {"config": {"log_level": "ERROR"}}},  # the progress bars have the terminal
         }
-        result = defs.resolve_job_def(job).execute_in_process(
-            instance=self.instance,
-            run_config=config,
-            partition_key=partition_key,
-            raise_on_error=False,
-            tags={"trigger": "pass"},
-        )
+        with (self.settings.logs_dir / "pass.log").open("a") as log, redirect_stdout(log):  # dbt prints what it does
+            result = defs.resolve_job_def(job).execute_in_process(
+                instance=self.instance,
+                run_config=config,
+                partition_key=partition_key,
+                raise_on_error=False,
+                tags={"trigger": "pass"},
+            )
         if not result.success:
             raise PassFailedError(_why(result, job))
         return result
+
+    def end_abandoned_runs(self) -> None:
+        """Runs of an earlier pass that was killed: they ran in its process, so nobody else would ever end them."""
+        going = dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED], tags={"trigger": "pass"}
+        )
+        for run in self.instance.get_runs(going):
+            self.instance.report_run_failed(run, "The pass that executed this run was ended before the run was.")
 
     def wait_for_run(self, run_key: str) -> str:
         """The id of the run that the sensor launched for this key, once it has ended well."""
@@ -206,7 +227,7 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="do not let a synthetic market run on after the pass")
     parser.add_argument("--speed", default="max", help="steps of the replay per second, or max (default)")
     options = parser.parse_args()
-    console = Console()
+    console = Console(file=sys.stdout)  # this very stream, also while the stages' own output goes to a file
     # Standard output belongs to the progress bars; what went wrong is in the runs' logs and on standard error.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     started = datetime.now(UTC)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Select, case, func, select
 
+from jobs.pass_books import BooksCompared
 from trading_platform.compliance.audit import verify
 from trading_platform.identifiers import GroupId
 from trading_platform.market_data.lake import Lake
@@ -22,13 +23,14 @@ MODEL_FIGURES = ("base_rate", "accuracy", "log_loss", "brier", "ece")
 
 
 class PassSummary:
-    """Collects what a pass did. `seconds` and `retraining_run_id` are filled in by the pass itself."""
+    """Collects what a pass did. `seconds`, `retraining_run_id` and `compared` are filled in by the pass itself."""
 
     def __init__(self, databases: Databases, settings: Settings) -> None:
         self.databases = databases
         self.settings = settings
         self.seconds: dict[str, float] = {}
         self.retraining_run_id: str | None = None
+        self.compared: BooksCompared | None = None
         self.written: dict[str, Any] = {}
 
     # --- questions that the pass itself asks -------------------------------------------------------------------------
@@ -159,7 +161,7 @@ class PassSummary:
 
     def _books(self, dataset_id: str) -> dict[str, Any]:
         """Orders, outcomes and profit of all groups, each read from its own schema."""
-        orders = {"sent": 0, "filled": 0, "rejected": 0, "unknown": 0}
+        orders: dict[str, Any] = {"sent": 0, "filled": 0, "rejected": 0, "unknown": 0}
         outcomes = {"success": 0, "failure": 0}
         pnl: dict[str, dict[str, Decimal]] = {}
         for group_id in self.databases.group_ids():
@@ -173,7 +175,8 @@ class PassSummary:
                     total = pnl.setdefault(currency, {"gross": Decimal(0), "costs": Decimal(0), "net": Decimal(0)})
                     for name, value in (("gross", gross), ("costs", costs), ("net", net)):
                         total[name] += value
-        return {"orders": orders, "outcomes": outcomes, "pnl": pnl}
+        at_venue = {"at_venue": self.compared.shown()} if self.compared else {}
+        return {"orders": orders | at_venue, "outcomes": outcomes, "pnl": pnl}
 
     def _drift(self, dataset_id: str) -> DriftReport | None:
         with self.databases.control() as session:

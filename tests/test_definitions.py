@@ -12,15 +12,18 @@ from definitions import build_defs
 pytestmark = pytest.mark.xdist_group("dagster")
 
 ASSETS = {
-    "market_data": {"bars"},
+    "market_data": {"bars", "compacted_lake"},
     "features": {"features"},
     "models": {"baseline_model", "model_card", "retrained_model", "serving", "trained_model"},
     "evaluation": {"ab_evaluation", "drift_report", "model_performance", "promotion"},
     "execution": {"live_execution", "trade_outcomes"},
 }
-JOBS = {"collect", "train", "retrain", "evaluate", "model_cards", "execution", "marts", "compliance"}
+JOBS = {"compact", "collect", "train", "retrain", "evaluate", "model_cards", "execution", "marts", "compliance"}
 SENSORS = {"drift_retraining", "engine_observations", "new_model_versions"}
-SCHEDULES = {"weekly_retraining", "evaluation_every_10_minutes", "marts_every_15_minutes", "daily_compliance"}
+SCHEDULES = {
+    "weekly_retraining", "evaluation_every_10_minutes", "marts_every_15_minutes", "daily_compliance",
+    "daily_compaction",
+}  # fmt: skip
 CHECKS = {
     "bars:expectations", "bars:history_is_complete", "features:looks_at_no_future", "live_execution:engine_alive",
     "audit_verification:chains_are_whole",

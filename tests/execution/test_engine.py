@@ -19,6 +19,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, insert, select, update
 
+from jobs.pass_books import compare_books
 from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.compliance.audit import seal, verify
 from trading_platform.execution.paper import STARTING_BALANCE, account_id, provision
@@ -217,8 +218,22 @@ def test_killed_engines_lose_no_order_and_double_none(deployment: Deployment) ->
     assert {(exchange, address) for exchange, address, _ in ways} == {("binance", "127.0.0.1")}
     assert all(abs(offset) < 1_000 for *_, offset in ways), "the sandbox runs by this machine's clock"
 
+    compared = compare_books(deployment.settings, deployment.databases, deployment.dataset)
+    assert (compared.orders, compared.fills, compared.differences) == (len(theirs), len(their_fills), [])
     assert any(held.values())
     flatten_without_another_bar(deployment)
+    a_wrong_book_is_found_out(deployment)
+
+
+def a_wrong_book_is_found_out(deployment: Deployment) -> None:
+    with deployment.databases.group(GROUP) as session:
+        fill = session.scalars(select(Fill).order_by(Fill.trade_id)).first()
+        assert fill is not None
+        fill.price += Decimal("0.01")
+        name = fill.trade_id
+    found = compare_books(deployment.settings, deployment.databases, deployment.dataset).differences
+    assert len(found) == 1
+    assert f" {name}: order " in found[0]
 
 
 def flatten_without_another_bar(deployment: Deployment) -> None:
