@@ -6,6 +6,7 @@ is in the UI afterwards. Trading itself is done by the supervised services; this
 """
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -27,7 +28,7 @@ from jobs import pass_trading
 from jobs.pass_books import compare_books
 from jobs.pass_summary import PassSummary
 from trading_platform.accounts.users import first_users
-from trading_platform.settings import settings
+from trading_platform.settings import Settings, settings
 from trading_platform.storage.databases import Databases
 
 RETRAINING_TIMEOUT_SECONDS = 420.0
@@ -64,7 +65,7 @@ class OnePass:
 
     def run(self, data: str) -> None:
         source = choose_source(data, self.console)
-        self.end_abandoned_runs()
+        end_abandoned_runs(self.instance, _platform_started(self.settings))
         first_users(self.databases)
         with self.progress:
             with self.stage("collect"):
@@ -165,14 +166,6 @@ class OnePass:
             raise PassFailedError(_why(result, job))
         return result
 
-    def end_abandoned_runs(self) -> None:
-        """Runs of an earlier pass that was killed: they ran in its process, so nobody else would ever end them."""
-        going = dg.RunsFilter(
-            statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED], tags={"trigger": "pass"}
-        )
-        for run in self.instance.get_runs(going):
-            self.instance.report_run_failed(run, "The pass that executed this run was ended before the run was.")
-
     def wait_for_run(self, run_key: str) -> str:
         """The id of the run that the sensor launched for this key, once it has ended well."""
         deadline = time.monotonic() + RETRAINING_TIMEOUT_SECONDS
@@ -206,6 +199,26 @@ def choose_source(data: str, console: Console) -> str:
         return "synthetic"
     console.print("[bold]Data: Binance[/bold], public market data; orders go to the sandbox.")
     return "binance"
+
+
+def end_abandoned_runs(instance: dg.DagsterInstance, before: datetime) -> None:
+    """Fail the runs that an earlier start of the platform left behind: their processes ended with it.
+
+    Nobody else would: the launcher does not notice a dead worker, and each such run holds one of the few slots that
+    queued runs, a retraining among them, wait for. `before`: when this start began (aware).
+    """
+    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses, updated_before=before)):
+        instance.report_run_failed(run, "The platform was stopped before this run had ended.")
+
+
+def _platform_started(current: Settings) -> datetime:
+    """When the supervisor that we run under was started; now, where the pass runs on its own."""
+    try:
+        state = json.loads((current.run_dir / "stack.json").read_text())
+        return datetime.fromtimestamp(state["supervisor"]["create_time"], UTC)
+    except (FileNotFoundError, KeyError):
+        return datetime.now(UTC)
 
 
 def _why(result: dg.ExecuteInProcessResult, job: str) -> str:
