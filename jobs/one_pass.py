@@ -36,8 +36,15 @@ BINANCE_PROBE_URL = "https://api.binance.com/api/v3/ping"
 BINANCE_PROBE_SECONDS = 3.0
 
 
+TOO_FEW_ROWS = "TooFewRowsError"
+
+
 class PassFailedError(RuntimeError):
-    """A stage of the pass did not succeed; the message says which one and where to look."""
+    """A stage of the pass did not succeed; the message says which one and where to look, `error` what was raised."""
+
+    def __init__(self, message: str, error: str = "") -> None:
+        super().__init__(message)
+        self.error = error
 
 
 class OnePass:
@@ -71,15 +78,12 @@ class OnePass:
             with self.stage("collect"):
                 dataset_id = self.collect(source)
             with self.stage("train"):
-                self.train(dataset_id)
-            with self.stage("trade") as report:
-                services = pass_trading.Services(self.settings, self.databases, dataset_id)
-                services.start()
-                pass_trading.replay(services, speed=self.speed, beyond_tail=not self.once, report=report)
-                if services.tradable:
-                    self.compare_books(dataset_id)
-            with self.stage("learn") as report:
-                self.learn(dataset_id, report)
+                trained = self.train(dataset_id)
+            if trained:
+                with self.stage("trade") as report:
+                    self.trade(dataset_id, report)
+                with self.stage("learn") as report:
+                    self.learn(dataset_id, report)
             with self.stage("report"):
                 self.report(dataset_id)
         self.summary.write(dataset_id)
@@ -91,9 +95,24 @@ class OnePass:
         result = self.execute("collect", {"bars": {"source": source, "drill": self.drill}})
         return str(result.output_for_node("bars"))
 
-    def train(self, dataset_id: str) -> None:
+    def train(self, dataset_id: str) -> bool:
+        """Whether there is a model now. Data too short to learn from are no failure: they are kept, and reported on."""
         names = ("trained_model", "baseline_model", "serving")
-        self.execute("train", {name: {"dataset_id": dataset_id} for name in names})
+        try:
+            self.execute("train", {name: {"dataset_id": dataset_id} for name in names})
+        except PassFailedError as problem:
+            if problem.error != TOO_FEW_ROWS:
+                raise
+            self.console.print(f"[yellow]Not trained, so nothing is traded:[/yellow] {problem}", highlight=False)
+            return False
+        return True
+
+    def trade(self, dataset_id: str, report: assets.progress.Listener) -> None:
+        services = pass_trading.Services(self.settings, self.databases, dataset_id)
+        services.start()
+        pass_trading.replay(services, speed=self.speed, beyond_tail=not self.once, report=report)
+        if services.tradable:
+            self.compare_books(dataset_id)
 
     def compare_books(self, dataset_id: str) -> None:
         """Hold every order and fill against the venue's own books. Raises `PassFailedError` where they differ."""
@@ -152,7 +171,7 @@ class OnePass:
         """Run one job here, recorded on the platform's instance. Raises `PassFailedError`."""
         config = {
             "ops": {name: {"config": dict(values)} for name, values in (ops or {}).items()},
-            "loggers": {"console": {"config": {"log_level": "ERROR"}}},  # the progress bars have the terminal
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},  # what fails is said in one line, below
         }
         with (self.settings.logs_dir / "pass.log").open("a") as log, redirect_stdout(log):  # dbt prints what it does
             result = defs.resolve_job_def(job).execute_in_process(
@@ -163,7 +182,7 @@ class OnePass:
                 tags={"trigger": "pass"},
             )
         if not result.success:
-            raise PassFailedError(_why(result, job))
+            raise _failure(result, job)
         return result
 
     def wait_for_run(self, run_key: str) -> str:
@@ -221,15 +240,16 @@ def _platform_started(current: Settings) -> datetime:
         return datetime.now(UTC)
 
 
-def _why(result: dg.ExecuteInProcessResult, job: str) -> str:
+def _failure(result: dg.ExecuteInProcessResult, job: str) -> PassFailedError:
     """The innermost error of the first failed step, or the check that blocked."""
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error is not None:
             error = event.step_failure_data.error
             while error.cause is not None:
                 error = error.cause
-            return f"job {job!r}, step {event.step_key!r}: {error.message.strip()} (run {result.run_id})"
-    return f"job {job!r} did not succeed (run {result.run_id})"
+            what = f"job {job!r}, step {event.step_key!r}: {error.message.strip()} (run {result.run_id})"
+            return PassFailedError(what, error.cls_name or "")
+    return PassFailedError(f"job {job!r} did not succeed (run {result.run_id})")
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from trading_platform.learning.base_rate import driftless_walk, step_in_barrier_units
 from trading_platform.learning.labels import Labels, average_uniqueness, triple_barrier
 from trading_platform.learning.plan import CONDITIONS, SymbolFeatures, TrainingPlan
+from trading_platform.learning.validation import TooFewRowsError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -92,7 +93,7 @@ def build_samples(bars: pl.DataFrame, plan: TrainingPlan, cutoff: datetime, emba
     complete = finite[:, present].all(axis=1)
     keep = resolved & in_time & complete
     if not keep.any():
-        raise ValueError(
+        raise TooFewRowsError(
             f"none of {len(keep):,} bars can be learnt from: {int((~resolved).sum()):,} have no finished label, "
             f"{int((~complete).sum()):,} lack a feature, {int((resolved & ~in_time).sum()):,} end too late; "
             "bring more bars"
