@@ -58,7 +58,7 @@ class Instrument:
             row = defaults["nse"]
             return cls(
                 venue, symbol, symbol, row["quote"], Decimal(row["tick"]), Decimal(row["step"]),
-                Decimal(row["minimum_notional"]), tradable=symbol not in row["indices"],
+                Decimal(row["minimum_notional"]), tradable=not is_index(symbol),
             )  # fmt: skip
         row = defaults["crypto"]
         base, _, quote = symbol.partition("/")
@@ -86,6 +86,11 @@ def platform_symbol(name: str, venue: str | None = None) -> Symbol:
         if name.endswith(quote) and len(name) >= len(quote) + 2:
             return Symbol(f"{name.removesuffix(quote)}/{quote}")
     return Symbol(name)
+
+
+def is_index(symbol: Symbol, venue: str = "nse") -> bool:
+    """Whether a symbol is a level that is published and cannot be bought."""
+    return symbol in _data()["defaults"].get(venue, {}).get("indices", ())
 
 
 def _down_to(value: Decimal, unit: Decimal) -> Decimal:
