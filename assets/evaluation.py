@@ -1,13 +1,16 @@
 """Group `evaluation`: what was predicted against what happened, and what follows from it."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import polars as pl
 
 from assets import plots
-from assets.models import BY, STRATEGY, serving
+from assets.models import BY, serving
 from assets.platform import OnDataset, Platform
+
+if TYPE_CHECKING:
+    import polars as pl
 
 GROUP = "evaluation"
 
@@ -21,11 +24,11 @@ GROUP = "evaluation"
 )
 def model_performance(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
     from trading_platform.learning import performance
-    from trading_platform.strategies.definition import strategy
+    from trading_platform.strategies.definition import strategy_of
 
     dataset_id = platform.dataset_id(config.dataset_id)
     with platform.databases.control() as session:
-        barriers = strategy(STRATEGY, session).barriers
+        barriers = strategy_of(session, dataset_id).barriers
     rows = performance.resolved(
         platform.databases, platform.lake, barriers, dataset_id, as_of=platform.market_time(dataset_id, config.as_of)
     )
@@ -59,11 +62,11 @@ def model_performance(config: OnDataset, platform: Platform) -> dg.MaterializeRe
 )
 def ab_evaluation(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
     from trading_platform.learning.experiments import evaluate, running
-    from trading_platform.strategies.definition import strategy
+    from trading_platform.strategies.definition import strategy_of
 
     dataset_id = platform.dataset_id(config.dataset_id)
     with platform.databases.control() as session:
-        definition = strategy(STRATEGY, session)
+        definition = strategy_of(session, dataset_id)
         experiment = running(session, dataset_id, definition.strategy_id)
     if experiment is None:
         return dg.MaterializeResult(metadata={"dataset": dataset_id, "experiment": "none runs"})
@@ -95,11 +98,11 @@ def ab_evaluation(config: OnDataset, platform: Platform) -> dg.MaterializeResult
 )
 def drift_report(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
     from trading_platform.learning.drift import check_drift
-    from trading_platform.strategies.definition import strategy, training_plan
+    from trading_platform.strategies.definition import strategy_of, training_plan
 
     dataset_id = platform.dataset_id(config.dataset_id)
     with platform.databases.control() as session:
-        plan = training_plan(strategy(STRATEGY, session))
+        plan = training_plan(strategy_of(session, dataset_id))
     report = check_drift(
         platform.databases, platform.lake, plan, dataset_id, platform.market_time(dataset_id, config.as_of)
     )
@@ -132,12 +135,12 @@ def drift_report(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
 )
 def promotion(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
     from trading_platform.learning.experiments import conclude, running
-    from trading_platform.strategies.definition import strategy
+    from trading_platform.strategies.definition import strategy_of
 
     dataset_id = platform.dataset_id(config.dataset_id)
     market_time: datetime = platform.market_time(dataset_id, config.as_of)
     with platform.databases.control() as session:
-        experiment = running(session, dataset_id, strategy(STRATEGY, session).strategy_id)
+        experiment = running(session, dataset_id, strategy_of(session, dataset_id).strategy_id)
         acted = experiment is not None and conclude(
             session, platform.settings, experiment, market_time=market_time, by=BY
         )
@@ -145,8 +148,10 @@ def promotion(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"dataset": dataset_id, "decision": decision, "changed": acted})
 
 
-def _export(platform: Platform, dataset_id: str, rows: pl.DataFrame) -> None:
+def _export(platform: Platform, dataset_id: str, rows: "pl.DataFrame") -> None:
     """Predictions with their outcomes into the lake, for whoever reads Delta tables."""
+    import polars as pl
+
     platform.lake.write_predictions(
         rows.with_columns(dataset_id=pl.lit(dataset_id), open_time=pl.col("bar_open_time")).select(
             "dataset_id", "version_id", "symbol", "open_time", "available_at", "confidence", "threshold", "state",
@@ -155,7 +160,9 @@ def _export(platform: Platform, dataset_id: str, rows: pl.DataFrame) -> None:
     )  # fmt: skip
 
 
-def _rounded(frame: pl.DataFrame) -> list[dict[str, object]]:
+def _rounded(frame: "pl.DataFrame") -> list[dict[str, object]]:
+    import polars as pl
+
     return frame.select(pl.col(pl.String), pl.col(pl.Int64, pl.UInt32), pl.col(pl.Float64).round(4)).to_dicts()
 
 

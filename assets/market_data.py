@@ -1,14 +1,17 @@
 """Group `market_data`: bars in the lake, and the checks that keep bad bars away from everything downstream."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import polars as pl
 
 from assets import plots
 from assets.platform import OnDataset, Platform
 from assets.progress import reporter
 from trading_platform.storage.control import Dataset
+
+if TYPE_CHECKING:
+    import polars as pl
 
 # The domain is imported inside the bodies: the code location loads in seconds, and the daemon loads it for every run.
 GROUP = "market_data"
@@ -109,10 +112,11 @@ def bar_checks(config: OnDataset, platform: Platform) -> Iterable[dg.AssetCheckR
     )
 
 
-def _expectations(frame: pl.DataFrame) -> list[str]:
+def _expectations(frame: "pl.DataFrame") -> list[str]:
     """The expectations that do not hold; Great Expectations is imported here because its import takes seconds."""
     import great_expectations as gx
     import great_expectations.expectations as gxe
+    import polars as pl
 
     ordered = frame.select(
         pl.col("dataset_id", "symbol", "open", "high", "low", "close", "volume"),

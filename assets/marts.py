@@ -14,7 +14,6 @@ from assets.execution import trade_outcomes
 from assets.platform import Platform
 from assets.progress import reporter
 from trading_platform.settings import settings
-from trading_platform.storage.analytics import dbt_environment, export
 
 GROUP = "marts"
 # dbt stands beside this interpreter, whether or not somebody has activated its environment.
@@ -52,6 +51,8 @@ project = _project()
     "again adds nothing.",
 )
 def analytics_export(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.storage.analytics import export
+
     report = reporter(context)
     rows = export(platform.databases, progress=lambda what, share: report(what, int(share * 100), 100))
     return dg.MaterializeResult(metadata={"rows": dg.MetadataValue.json(rows), "dagster/row_count": sum(rows.values())})
@@ -75,6 +76,8 @@ class Translator(DagsterDbtTranslator):
 @dbt_assets(manifest=project.manifest_path, project=project, dagster_dbt_translator=Translator(ONE_EXPORT))
 def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
     """`dbt build`: staging, marts for traders, compliance models, with their tests as asset checks."""
+    from trading_platform.storage.analytics import dbt_environment
+
     os.environ.update(dbt_environment(settings()))
     yield from dbt.cli(["build"], context=context).stream()
 

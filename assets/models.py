@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # The domain is imported inside the bodies: the code location loads in seconds, and the daemon loads it for every run.
 GROUP = "models"
-STRATEGY = "barrier_long"
 TRIALS, FOLDS = 20, 5
 BY = "dagster"
 FIGURES = ("base_rate", "accuracy", "log_loss", "brier", "ece")
@@ -72,12 +71,12 @@ def serving(config: OnDataset, platform: Platform, trained_model: str, baseline_
     from trading_platform.learning.experiments import start_experiment
     from trading_platform.learning.registry import CHALLENGER, CHAMPION, deploy
     from trading_platform.learning.registry import serving as now_serving
-    from trading_platform.strategies.definition import strategy
+    from trading_platform.strategies.definition import strategy_of
 
     dataset_id = platform.dataset_id(config.dataset_id)
     market_time = platform.market_time(dataset_id, config.as_of)
     with platform.databases.control() as session:
-        definition = strategy(STRATEGY, session)
+        definition = strategy_of(session, dataset_id)
         for role, version_id in ((CHAMPION, trained_model), (CHALLENGER, baseline_model)):
             current = now_serving(session, dataset_id, definition.strategy_id)
             taken = {row.version_id for _, row in current.versions()}
@@ -105,12 +104,12 @@ def retrained_model(context: dg.AssetExecutionContext, config: Retraining, platf
     from trading_platform.learning.registry import CHALLENGER, deploy
     from trading_platform.learning.registry import serving as now_serving
     from trading_platform.learning.training import train_version
-    from trading_platform.strategies.definition import strategy, training_plan
+    from trading_platform.strategies.definition import strategy_of, training_plan
 
     dataset_id = platform.dataset_id(config.dataset_id)
     market_time = platform.market_time(dataset_id, config.as_of)
     with platform.databases.control() as session:
-        definition = strategy(STRATEGY, session)
+        definition = strategy_of(session, dataset_id)
         champion = now_serving(session, dataset_id, definition.strategy_id).champion
     if champion is None:
         raise dg.Failure(f"nothing serves on {dataset_id}: run the job `train` first")
@@ -147,11 +146,11 @@ def model_card(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mate
 
 def _first(context: dg.AssetExecutionContext, config: Training, platform: Platform, kind: str) -> dg.Output[str]:
     from trading_platform.learning.training import train_version
-    from trading_platform.strategies.definition import strategy, training_plan
+    from trading_platform.strategies.definition import strategy_of, training_plan
 
     dataset_id = platform.dataset_id(config.dataset_id)
     with platform.databases.control() as session:
-        definition = strategy(STRATEGY, session)
+        definition = strategy_of(session, dataset_id)
     trained = train_version(
         platform.databases, platform.lake, training_plan(definition), dataset_id=dataset_id,
         as_of=platform.history_end(dataset_id, config.as_of), kind=kind, origin="initial", trials=config.trials,

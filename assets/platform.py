@@ -3,15 +3,18 @@
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from sqlalchemy import select
 
 from trading_platform.identifiers import DatasetId
-from trading_platform.market_data.lake import Lake
 from trading_platform.settings import Settings, settings
 from trading_platform.storage.control import Dataset, MarketProgress
 from trading_platform.storage.databases import Databases
+
+if TYPE_CHECKING:
+    from trading_platform.market_data.lake import Lake
 
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -28,7 +31,9 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Databases(self.settings, pool_size=2)
 
     @cached_property
-    def lake(self) -> Lake:
+    def lake(self) -> "Lake":
+        from trading_platform.market_data.lake import Lake  # not when the code location loads: polars and Delta
+
         return Lake(self.settings.lake_dir)
 
     def dataset_id(self, asked: str = "") -> DatasetId:

@@ -19,7 +19,8 @@ from trading_platform.storage.group import EngineLease, Intent, SignalCursor
 
 START_TIMEOUT_SECONDS = 240.0
 STALL_TIMEOUT_SECONDS = 120.0
-TRADABLE_VENUES = frozenset({"binance"})
+VENUES = {"binance": "binance", "nse": "zerodha"}
+"""{exchange whose bars these are: the broker or exchange that orders go to}."""
 UNFINISHED = ("PLANNED", "SENDING", "SUBMITTED", "UNKNOWN")
 
 Report = Callable[[str, int, int], None]
@@ -50,13 +51,17 @@ class Services:
             self.traders.setdefault(GroupId(group_id), []).append(UserId(user_id))
 
     @property
+    def venue(self) -> str | None:
+        """Where orders go; None for data of an exchange that the platform does not trade at: scored only."""
+        return VENUES.get("binance" if self.dataset.kind == "synthetic" else self.dataset.venue)
+
+    @property
     def tradable(self) -> bool:
-        """Whether orders can be sent; an index is scored, not traded."""
-        return self.dataset.venue in TRADABLE_VENUES or self.dataset.kind == "synthetic"
+        return self.venue is not None
 
     def start(self) -> None:
         """Ask the supervisor for the services, wait for the sandbox, and open a paper account for every trader."""
-        request = {"dataset_id": self.dataset_id, "groups": sorted(self.traders), "venue_services": self.tradable}
+        request = {"dataset_id": self.dataset_id, "groups": sorted(self.traders), "venue": self.venue}
         target = self.settings.run_dir / "dataset.json"
         partial = target.with_suffix(".partial")
         partial.write_text(json.dumps(request))

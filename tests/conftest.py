@@ -67,6 +67,11 @@ def platform(
     databases = Databases(settings)
     yield databases
     databases.close()
+    drop_databases(settings)
+
+
+def drop_databases(settings: Settings) -> None:
+    """All databases of a deployment that a test made."""
     with _maintenance(settings) as connection:
         for database in Database:
             connection.execute(f'drop database if exists "{database_url(settings, database).database}" with (force)')

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from tests.conftest import _drop
+from tests.conftest import drop_databases
 from trading_platform.accounts.roles import Role
 from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.api.application import create_app
@@ -54,7 +54,7 @@ def deployment(postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempP
             seed_books(databases, GroupId(group), name)
     databases.close()
     yield settings
-    _drop(settings)
+    drop_databases(settings)
 
 
 def deployment_settings(postgres_url: str, redis_url: str, home: Path, name: str) -> Settings:
@@ -149,7 +149,7 @@ def seed_books(databases: Databases, group_id: GroupId, user: str) -> None:
             key = f"{user}-{number:03d}"
             session.add(
                 Order(
-                    user_id=user, client_order_id=key, intent_id=key, account_id=account, symbol="BTC/USDT", side="buy",
+                    user_id=user, client_order_id=key, intent_id=key, account_id=account, symbol="BTC/USDT", contract="BTC/USDT", side="buy",
                     order_type="market", quantity=Decimal("0.01"), state="FILLED", market_time=at, epoch=1,
                 )
             )  # fmt: skip
@@ -163,7 +163,7 @@ def seed_books(databases: Databases, group_id: GroupId, user: str) -> None:
             session.add(
                 Outcome(
                     user_id=user, outcome_id=key, account_id=account, dataset_id="d1", strategy_id="barrier_long",
-                    version_id="v1", arm="champion", signal_id="s1", symbol="BTC/USDT", currency="USDT", confidence=0.6,
+                    version_id="v1", arm="champion", signal_id="s1", symbol="BTC/USDT", contract="BTC/USDT", currency="USDT", confidence=0.6,
                     certified=False, volatility="high", trend="up", liquidity="deep", session="us", entry_time=at,
                     exit_time=at + HOUR, exit_reason="target", quantity=Decimal("0.01"), entry_price=Decimal(42000),
                     exit_price=Decimal(42500), gross_pnl=Decimal(5), costs=Decimal("0.8"), net_pnl=Decimal("4.2"),

@@ -173,7 +173,7 @@ class Books:
                 Outcome(
                     user_id=self.user, outcome_id=content_id("o", entry_intent), account_id=self.account,
                     dataset_id=DATASET, strategy_id="barrier_long", version_id=f"v_{arm}", arm=arm, signal_id=signal,
-                    symbol="BTC/USDT", currency="USDT", confidence=0.55 + 0.4 * (number % 10) / 10, certified=False,
+                    symbol="BTC/USDT", contract="BTC/USDT", currency="USDT", confidence=0.55 + 0.4 * (number % 10) / 10, certified=False,
                     volatility=volatility, trend=trend, liquidity=liquidity, session=hours, entry_time=bar,
                     exit_time=bar + timedelta(hours=2), exit_reason="target" if gross > 0 else "stop",
                     quantity=quantity, entry_price=bought, exit_price=sold, gross_pnl=gross, costs=costs,
@@ -234,7 +234,7 @@ class Books:
         return Intent(
             user_id=self.user, intent_id=f"i_{name}", decision_key=f"d_{name}", client_order_id=f"c_{name}",
             account_id=self.account, dataset_id=DATASET, strategy_id="barrier_long", version_id=f"v_{arm}", arm=arm,
-            signal_id=signal, purpose=purpose, entry_intent_id=entry, symbol="BTC/USDT",
+            signal_id=signal, purpose=purpose, entry_intent_id=entry, symbol="BTC/USDT", contract="BTC/USDT",
             side="buy" if purpose == "entry" else "sell", order_type="market", quantity=Decimal("0.01"),
             reference_price=price, market_time=bar, state="DENIED" if denial else "DONE", denial=denial, epoch=1,
             created_at=wall,
@@ -252,7 +252,7 @@ class Books:
         }  # fmt: skip
         session.add(
             Order(
-                **common, client_order_id=client_id, intent_id=intent.intent_id, venue_order_id=f"9{client_id}",
+                **common, contract=intent.contract, client_order_id=client_id, intent_id=intent.intent_id, venue_order_id=f"9{client_id}",
                 order_type="market", quantity=intent.quantity, filled_quantity=intent.quantity, average_price=price,
                 state="FILLED", market_time=bar, sent_at=wall, acknowledged_at=wall, epoch=1,
             )

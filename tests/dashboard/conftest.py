@@ -22,7 +22,7 @@ from sqlalchemy import make_url
 from streamlit.testing.v1 import AppTest
 
 from dashboard import sources
-from tests.conftest import _drop
+from tests.conftest import drop_databases
 from tests.dashboard.marts import build_marts
 from tests.dashboard.seeding import PASSWORD, Work, add_people, add_work, email
 from trading_platform.settings import Settings, settings
@@ -106,7 +106,7 @@ def serve(postgres_url: str, redis_url: str, home: Path, name: str) -> Iterator[
         api.terminate()
         api.wait(10)
         databases.close()
-        _drop(given)
+        drop_databases(given)
 
 
 def _answers(url: str) -> bool:

@@ -282,7 +282,7 @@ class Work:
                 session.add(
                     Outcome(
                         **common, outcome_id=key, dataset_id=self.dataset_id, strategy_id=STRATEGY,
-                        version_id=self.names[arm], arm=arm, symbol=symbol, currency="USDT", certified=False,
+                        version_id=self.names[arm], arm=arm, symbol=symbol, contract=symbol, currency="USDT", certified=False,
                         # the signal of that bar and instrument, see add_signals
                         signal_id=content_id(
                             "s", self.dataset_id,
@@ -326,7 +326,7 @@ class Work:
         wall = datetime.now(UTC)
         what: dict[str, Any] = {**common, "symbol": symbol, "side": side, "client_order_id": key}
         order = Order(
-            **what, intent_id=key, order_type="market", quantity=quantity, market_time=at, epoch=1, sent_at=wall,
+            **what, contract=symbol, intent_id=key, order_type="market", quantity=quantity, market_time=at, epoch=1, sent_at=wall,
             acknowledged_at=wall + timedelta(milliseconds=7), filled_quantity=quantity if price else Decimal(0),
             average_price=price, state="FILLED" if price else "REJECTED",
             reject_text=None if price else "Filter failure: NOTIONAL", reject_code=None if price else "-1013",

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -12,11 +12,12 @@ from trading_platform.execution.risk import Limits
 from trading_platform.identifiers import AccountId, StrategyId, Symbol, UserId, Venue
 from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.control import Signal
-from trading_platform.venues.port import OrderVenue
+from trading_platform.venues.binance import BinanceVenue
 
 D = Decimal
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 STRATEGY = StrategyId("barrier_long")
+VENUE = BinanceVenue("http://127.0.0.1:9", "key", "secret")  # only asked what it trades a symbol as
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "XRP/USDT")
 SITUATION = Situation(
     instruments={
@@ -34,7 +35,7 @@ SITUATION = Situation(
 def portfolio(**changes: Any) -> Portfolio:
     values: dict[str, Any] = {
         "user_id": UserId("alice"), "account_id": AccountId("paper_1"), "kind": "sandbox", "armed": False,
-        "currency": "USDT", "venue": cast(OrderVenue, None), "limits": Limits(D(50_000), D(50_000), 8, 10, 500, D(5_000)),
+        "currency": "USDT", "venue": VENUE, "limits": Limits(D(50_000), D(50_000), 8, 10, 500, D(5_000)),
         "stakes": {STRATEGY: Stake(STRATEGY, D("0.1"), False, True)}, "cash": D(10_000),
     }  # fmt: skip
     return Portfolio(**(values | changes))
@@ -42,7 +43,7 @@ def portfolio(**changes: Any) -> Portfolio:
 
 def holding(symbol: str, **changes: Any) -> Holding:
     values: dict[str, Any] = {
-        "symbol": Symbol(symbol), "strategy_id": STRATEGY, "quantity": D("1.9989"), "average_price": D(100),
+        "symbol": Symbol(symbol), "contract": Symbol(symbol), "strategy_id": STRATEGY, "quantity": D("1.9989"), "average_price": D(100),
         "entry_intent_id": "i_1", "version_id": "v_old", "arm": "champion", "signal_id": "s_0", "target": D(110),
         "stop": D(95), "exit_by": NOW + timedelta(hours=5),
     }  # fmt: skip

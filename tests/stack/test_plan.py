@@ -20,7 +20,7 @@ from trading_platform.stack.services import DatasetRequest, Plan
 from trading_platform.stack.supervisor import Service
 from trading_platform.stack.up import Order, fresh_settings
 
-REQUEST = DatasetRequest("ds_1", ("g1", "g2"), venue_services=True)
+REQUEST = DatasetRequest("ds_1", ("g1", "g2"), venue="binance")
 
 
 @pytest.fixture
@@ -152,9 +152,9 @@ def test_half_a_request_is_no_request_yet(tmp_path: Path, text: str) -> None:
 
 def test_request_of_the_pass(plan: Plan, tmp_path: Path) -> None:
     path = tmp_path / "dataset.json"
-    path.write_text('{"dataset_id": "ds_1", "groups": ["g1", "g2"], "venue_services": true}')
+    path.write_text('{"dataset_id": "ds_1", "groups": ["g1", "g2"], "venue": "binance"}')
     assert DatasetRequest.read(path) == REQUEST
-    no_venue = plan.dataset(DatasetRequest("nifty", (), venue_services=False))
+    no_venue = plan.dataset(DatasetRequest("nifty", (), venue=None))
     assert [service.name for service in no_venue] == ["scorer"]
     assert no_venue[0].depends_on == ("postgres", "valkey")
 

@@ -40,7 +40,7 @@ print("ARGUMENTS", sys.argv[1:], flush=True)
 
 def ask(dataset, groups):
     draft = run_dir / "dataset.tmp"
-    draft.write_text(json.dumps({"dataset_id": dataset, "groups": groups, "venue_services": True}))
+    draft.write_text(json.dumps({"dataset_id": dataset, "groups": groups, "venue": "binance"}))
     draft.replace(run_dir / "dataset.json")
     while True:
         state = json.loads((run_dir / "stack.json").read_text())["services"]

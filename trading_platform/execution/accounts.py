@@ -152,6 +152,7 @@ async def _holdings(session: AsyncSession, account: Account) -> dict[tuple[Strat
     return {
         (StrategyId(position.strategy_id), Symbol(position.symbol)): Holding(
             symbol=Symbol(position.symbol),
+            contract=Symbol(intent.contract),
             strategy_id=StrategyId(position.strategy_id),
             quantity=position.quantity,
             average_price=position.average_price,

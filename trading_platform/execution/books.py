@@ -138,6 +138,7 @@ def _grown(holding: Holding | None, intent: Intent, quantity: Decimal, price: De
     if holding is None:
         return Holding(
             symbol=Symbol(intent.symbol),
+            contract=Symbol(intent.contract),
             strategy_id=StrategyId(intent.strategy_id),
             quantity=quantity,
             average_price=price,
@@ -202,6 +203,7 @@ async def _close(
         arm=entry.arm,
         signal_id=entry.signal_id,
         symbol=entry.symbol,
+        contract=entry.contract,
         currency=instrument.quote,
         entry_time=trade.entry_time,
         exit_time=trade.exit_time,

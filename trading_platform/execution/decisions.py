@@ -33,6 +33,7 @@ class Decision:
     denial: str | None
     holding: Holding | None
     decision_key: str
+    contract: Symbol
 
     @property
     def intent_id(self) -> IntentId:
@@ -101,7 +102,7 @@ def flatten(
     return [
         _exit(portfolio, latest[holding.symbol], holding, market_time, situation)
         for holding in portfolio.holdings.values()
-        if holding.symbol in latest and holding.symbol not in portfolio.unknown
+        if holding.symbol in latest and holding.symbol not in portfolio.unsettled
     ]
 
 
@@ -117,30 +118,43 @@ def decision_key(portfolio: Portfolio, signal: Signal, purpose: str) -> str:
 
 
 def _exit(portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation) -> Decision:
-    instrument = situation.instruments.get(held.symbol)
+    instrument = situation.instruments.get(held.contract)
     quantity = instrument.round_quantity(held.quantity) if instrument else ZERO
     wish = _wish(portfolio, signal, instrument, quantity, situation, market_time, entry=False)
     denial = check(wish, portfolio.limits)
-    return Decision(portfolio, signal, "exit", "sell", quantity, denial, held, decision_key(portfolio, signal, "exit"))
+    return Decision(
+        portfolio,
+        signal,
+        "exit",
+        "sell",
+        quantity,
+        denial,
+        held,
+        decision_key(portfolio, signal, "exit"),
+        held.contract,
+    )
 
 
 def _entry(
     portfolio: Portfolio, signal: Signal, stake: Stake, market_time: datetime, situation: Situation, now: datetime,
     last: Decimal | None, leaving: int, entered: int, spent: Decimal,
 ) -> Decision:  # fmt: skip
-    instrument = situation.instruments.get(Symbol(signal.symbol))
+    contract = portfolio.venue.contract_for(Symbol(signal.symbol), market_time)
+    instrument = situation.instruments.get(contract)
     notional = portfolio.equity * stake.capital_fraction
     quantity = instrument.round_quantity(notional / signal.price) if instrument else ZERO
     wish = replace(
         _wish(portfolio, signal, instrument, quantity, situation, market_time, entry=True, sending=leaving + entered),
         last_price=last,
         cash=portfolio.cash - spent,
-        open_positions=len(portfolio.holdings) + entered,
+        open_positions=len(portfolio.holdings) + len(portfolio.working) + entered,
         stale=now >= signal.expires_at,
         certified_enough=portfolio.kind != "live" or signal.certified or stake.allow_uncertified,
     )
     denial = check(wish, portfolio.limits)
-    return Decision(portfolio, signal, "entry", "buy", quantity, denial, None, decision_key(portfolio, signal, "entry"))
+    return Decision(
+        portfolio, signal, "entry", "buy", quantity, denial, None, decision_key(portfolio, signal, "entry"), contract
+    )
 
 
 def _wish(
@@ -165,7 +179,7 @@ def _wish(
         flattening=situation.flattening,
         armed=portfolio.kind != "live" or portfolio.armed,
         tradable=instrument is not None and instrument.tradable,
-        unknown_outcome=symbol in portfolio.unknown,
+        unknown_outcome=symbol in portfolio.unsettled,
     )
 
 

@@ -177,10 +177,12 @@ class Engine:
             log.warning("reconciliation_differs", group=self.group_id, **found.shown())
             await self._pause(RETRY_SECONDS)
 
-    async def _settle_open(self) -> None:
+    async def _settle_open(self, *, all_now: bool = False) -> None:
         for portfolio in self.portfolios:
-            if portfolio.unknown:
-                await self.sender.settle(portfolio, self.instruments, self._now(), self._clock_seconds())
+            if portfolio.unsettled:
+                await self.sender.settle(
+                    portfolio, self.instruments, self._now(), self._clock_seconds(), all_now=all_now
+                )
 
     # --- signals -----------------------------------------------------------------------------------------------------
 
@@ -216,6 +218,10 @@ class Engine:
         """All signals of one market time: decide, write, send, settle, tell the clock."""
         market_time = signals[0].available_at
         assert self._situation is not None
+        if any(portfolio.working for portfolio in self.portfolios):
+            await self._settle_open(
+                all_now=True
+            )  # what rested at the venue may be filled by the bar that these signals are of
         decisions: list[Decision] = []
         for portfolio in self.portfolios:
             followed = [signal for signal in signals if signal.role == self._arm(portfolio, signal, signals)]
@@ -285,7 +291,7 @@ class Engine:
             for decision in decisions:
                 intent = intents.get(decision.intent_id)
                 if decision.portfolio is portfolio and intent is not None:
-                    instrument = self.instruments[Symbol(intent.symbol)]
+                    instrument = self.instruments[Symbol(intent.contract)]
                     await self.sender.send(portfolio, intent, instrument, issued_at, self._clock_seconds())
 
         sent = await asyncio.gather(*(account(each) for each in self.portfolios), return_exceptions=True)

@@ -61,6 +61,7 @@ def _columns(decision: Decision, market_time: datetime, epoch: int) -> dict[str,
         "purpose": decision.purpose,
         "entry_intent_id": held.entry_intent_id if held else None,
         "symbol": signal.symbol,
+        "contract": decision.contract,
         "side": decision.side,
         "order_type": "MARKET",
         "quantity": decision.quantity,
@@ -83,7 +84,8 @@ def _on_the_way(intent: Intent, epoch: int, issued_at: datetime) -> tuple[Outbox
     )  # fmt: skip
     order = Order(
         user_id=intent.user_id, client_order_id=intent.client_order_id, intent_id=intent.intent_id,
-        account_id=intent.account_id, symbol=intent.symbol, side=intent.side, order_type=intent.order_type,
-        quantity=intent.quantity, state="SUBMITTED", market_time=intent.market_time, sent_at=issued_at, epoch=epoch,
+        account_id=intent.account_id, symbol=intent.symbol, contract=intent.contract, side=intent.side,
+        order_type=intent.order_type, quantity=intent.quantity, state="SUBMITTED", market_time=intent.market_time,
+        sent_at=issued_at, epoch=epoch,
     )  # fmt: skip
     return outbox, order

@@ -22,6 +22,8 @@ class Holding:
     """An open position of one strategy in one symbol. Spot: never short."""
 
     symbol: Symbol
+    contract: Symbol
+    """What was bought for it: the symbol itself, or the future of an index."""
     strategy_id: StrategyId
     quantity: Decimal
     average_price: Decimal
@@ -69,11 +71,18 @@ class Portfolio:
     prices: dict[Symbol, Decimal] = field(default_factory=dict)
     unknown: set[Symbol] = field(default_factory=set)
     """Symbols with an order whose outcome is unknown."""
+    working: set[Symbol] = field(default_factory=set)
+    """Symbols with an order that the venue has, but has not finished: one that waits for the next session."""
     trading_day: date | None = None
     orders_today: int = 0
     net_today: Decimal = ZERO
     sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=1_000))
     """When the latest orders were sent, in seconds of the clock that rates are counted by."""
+
+    @property
+    def unsettled(self) -> set[Symbol]:
+        """Symbols in which nothing new is sent."""
+        return self.unknown | self.working
 
     @property
     def holdings_value(self) -> Decimal:

@@ -89,9 +89,9 @@ def compare(
     """Holdings that the venue's balances do not cover, one line each. More than we know of is somebody else's."""
     held: dict[str, Decimal] = {}
     for holding in portfolio.holdings.values():
-        instrument = instruments.get(holding.symbol)
+        instrument = instruments.get(holding.contract)
         if instrument is None:
-            return [f"{portfolio.account_id}: {holding.symbol} is held, but the venue does not trade it"]
+            return [f"{portfolio.account_id}: {holding.contract} is held, but the venue does not trade it"]
         held[instrument.base] = held.get(instrument.base, ZERO) + holding.quantity
     return [
         f"{portfolio.account_id}: {quantity} {asset} held by the books, {balances.get(asset, ZERO)} at the venue"

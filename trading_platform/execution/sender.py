@@ -68,7 +68,7 @@ class Sender:
         with tracer(__name__).start_as_current_span("send_order", context=continued(intent.trace_id)) as span:
             span.set_attribute("client_order_id", intent.client_order_id)
             result = await portfolio.venue.place_market(
-                ClientOrderId(intent.client_order_id), Symbol(intent.symbol),
+                ClientOrderId(intent.client_order_id), Symbol(intent.contract),
                 "buy" if intent.side == "buy" else "sell", intent.quantity, issued_at,
             )  # fmt: skip
             span.set_attribute("result", type(result).__name__)
@@ -99,10 +99,13 @@ class Sender:
                 done = await self._unknown(session, portfolio, row, result.cause)
                 name = "unknown"
         metrics.ORDERS.labels(group, name).inc()
-        if done:
-            portfolio.unknown.discard(Symbol(intent.symbol))
-        else:
-            portfolio.unknown.add(Symbol(intent.symbol))
+        symbol = Symbol(intent.symbol)
+        portfolio.unknown.discard(symbol)
+        portfolio.working.discard(symbol)
+        if not done and isinstance(result, Accepted) and result.state == "WORKING":
+            portfolio.working.add(symbol)
+        elif not done:
+            portfolio.unknown.add(symbol)
             log.warning("order_not_settled", intent_id=intent.intent_id, result=name, answer=str(result)[:300])
         if isinstance(result, (AuthLost, IpNotAllowed)):
             await self._halt_account(portfolio, result)
@@ -156,7 +159,7 @@ class Sender:
         self, portfolio: Portfolio, instruments: Mapping[Symbol, Instrument], now: datetime | None, clock_seconds: float,
         *, all_now: bool = False,
     ) -> int:  # fmt: skip
-        """Ask the venue for every order of the account whose outcome is open; returns how many remain open.
+        """Ask the venue for every unfinished order of the account; returns of how many the outcome remains unknown.
 
         `now`: market time as far as it is known. `all_now`: without waiting for the next probe's turn.
         """
@@ -171,11 +174,11 @@ class Sender:
             pending = rows.tuples().all()
         remaining = 0
         for intent, outbox in pending:
-            instrument = instruments.get(Symbol(intent.symbol))
-            if instrument is None or not await self._settle_one(
+            instrument = instruments.get(Symbol(intent.contract))
+            settled = instrument is not None and await self._settle_one(
                 portfolio, intent, outbox, instrument, now, clock_seconds
-            ):
-                remaining += 1
+            )
+            remaining += not settled and Symbol(intent.symbol) not in portfolio.working
         return remaining
 
     async def _settle_one(
@@ -189,21 +192,21 @@ class Sender:
                 return False
         else:
             try:
-                found = await portfolio.venue.find_order(ClientOrderId(intent.client_order_id), symbol)
+                found = await portfolio.venue.find_order(ClientOrderId(intent.client_order_id), Symbol(intent.contract))
             except QueryFailedError as error:
                 log.warning("probe_unanswered", intent_id=intent.intent_id, error=str(error)[:300])
                 await self._probe_later(intent, outbox)
                 return False
             if found is not None:
                 await self._take(portfolio, intent, instrument, found, None)
-                return symbol not in portfolio.unknown
+                return symbol not in portfolio.unsettled
             if not self._proven_absent(portfolio, outbox):
                 await self._probe_later(intent, outbox)
                 return False
         if intent.purpose == "exit" or not _too_late(intent, now):
             issued_at = await self._issue(portfolio, intent, attempt=True)
             await self.send(portfolio, intent, instrument, issued_at, clock_seconds)
-            return symbol not in portfolio.unknown
+            return symbol not in portfolio.unsettled
         async with self.databases.group_async(self.lease.group_id) as session:
             await self.lease.check(session)
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
@@ -211,6 +214,7 @@ class Sender:
                 session, portfolio, row, "NEVER_ARRIVED", "the venue has no such order", state="ABANDONED"
             )
         portfolio.unknown.discard(symbol)
+        portfolio.working.discard(symbol)
         return True
 
     def _proven_absent(self, portfolio: Portfolio, outbox: Outbox) -> bool:

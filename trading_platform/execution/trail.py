@@ -78,7 +78,7 @@ def _common(portfolio: Portfolio, intent: Intent) -> dict[str, Any]:
         "exchange": route.exchange,
         "source_ip": route.source_ip,
         "clock_offset_ms": route.clock_offset_ms,
-        "symbol": intent.symbol,
+        "symbol": intent.contract,
         "side": intent.side,
         "quantity": intent.quantity,
         "order_type_sent": intent.order_type,

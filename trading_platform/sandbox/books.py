@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 
 from trading_platform.markets.instruments import Instrument
-from trading_platform.sandbox.events import AccountOpened, Ended, Entered, Event, Filled, Listed, Reserved, Triggered
+from trading_platform.sandbox.events import (
+    AccountOpened,
+    Amended,
+    Ended,
+    Entered,
+    Event,
+    Filled,
+    Listed,
+    Reserved,
+    Triggered,
+)
 from trading_platform.sandbox.orders import ZERO, Order, OrderList, OrderRequest, Side, Trade
 
 FEE_UNIT = Decimal("1e-8")
@@ -66,6 +76,8 @@ class Books:
                 self._fill(event)
             case Entered():
                 self._enter(event)
+            case Amended():
+                self._amend(event)
             case Ended():
                 order = self.orders[event.order_id]
                 order.state, order.reason = event.state, event.reason
@@ -134,6 +146,14 @@ class Books:
         if order.is_open:
             account.open[order.order_id] = order
         self.last_order_id = max(self.last_order_id, order.order_id)
+
+    def _amend(self, event: Amended) -> None:
+        order = self.orders[event.order_id]
+        balance = self._paying(order)
+        balance.locked -= order.locked
+        balance.free += order.locked
+        order.locked, order.request, order.updated = ZERO, event.request, event.time
+        self._reserve(order, event.locked)
 
     def _reserve(self, order: Order, amount: Decimal) -> None:
         balance = self._paying(order)

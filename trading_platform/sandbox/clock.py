@@ -7,6 +7,7 @@ back, time runs at `SLOW_STEPS_PER_SECOND` at most: an engine that is being rest
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ class Clock:
     beyond_tail: bool = False
     _started: asyncio.Event = field(default_factory=asyncio.Event)
     _acked: asyncio.Event = field(default_factory=asyncio.Event)
+    _stepped: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __post_init__(self) -> None:
         if self.exchange.replay is not None:
@@ -107,9 +109,17 @@ class Clock:
             began = time.monotonic()
             self.exchange.step(step)
             await self.exchange.durable()
+            async with self._stepped:
+                self._stepped.notify_all()
             await self._pause(began)
         await self._all_done()
         self._end()
+
+    async def reached(self, market_time: int, within_seconds: float) -> None:
+        """Return when market time is `market_time` (milliseconds) or later, or when that does not happen in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds), self._stepped:
+                await self._stepped.wait_for(lambda: (self.exchange.market_time or -1) >= market_time)
 
     def status(self) -> dict[str, Any]:
         """What GET /sandbox/status answers; times are ISO 8601, UTC."""

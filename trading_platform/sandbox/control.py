@@ -14,6 +14,7 @@ from trading_platform.sandbox.clock import Clock, Speed
 from trading_platform.sandbox.exchange import Exchange
 from trading_platform.sandbox.orders import Order, Trade
 
+LONGEST_WAIT_SECONDS = 60.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -29,6 +30,7 @@ class Control:
             web.get("/sandbox/status", self._guarded(self.status)),
             web.post("/sandbox/replay/start", self._guarded(self.start)),
             web.post("/sandbox/clock/ack", self._guarded(self.ack)),
+            web.get("/sandbox/clock/wait", self._guarded(self.wait)),
             web.post("/sandbox/accounts", self._guarded(self.open_account)),
             web.get("/sandbox/books/orders", self._guarded(self.orders)),
             web.get("/sandbox/books/fills", self._guarded(self.fills)),
@@ -53,14 +55,18 @@ class Control:
     async def ack(self, request: web.Request) -> web.Response:
         """{participant, market_time}: everything up to that time is done."""
         body = await _body(request, "participant", "market_time")
-        try:
-            market_time = datetime.fromisoformat(str(body["market_time"]))
-        except ValueError as error:
-            raise _bad(f"market_time must be ISO 8601 with a time zone, got {body['market_time']!r}") from error
-        if market_time.tzinfo is None:
-            raise _bad(f"market_time needs a time zone, got {body['market_time']!r}")
-        self.clock.ack(str(body["participant"]), round(market_time.timestamp() * 1_000))
+        self.clock.ack(str(body["participant"]), _milliseconds("market_time", body["market_time"]))
         return _json({"state": self.clock.state})
+
+    async def wait(self, request: web.Request) -> web.Response:
+        """?until=ISO time&seconds=N: answers when market time is there, or after N seconds (at most a minute)."""
+        until = _milliseconds("until", request.query.get("until", ""))
+        try:
+            seconds = min(float(request.query.get("seconds", "10")), LONGEST_WAIT_SECONDS)
+        except ValueError as error:
+            raise _bad(f"seconds must be a number, got {request.query['seconds']!r}") from error
+        await self.clock.reached(until, seconds)
+        return _json(self.clock.status())
 
     async def open_account(self, request: web.Request) -> web.Response:
         """{account_id, api_key, api_secret, balances {asset: "amount"}}; again: a new key, the same balances."""
@@ -104,6 +110,16 @@ class Control:
             return await handler(request)
 
         return guarded
+
+
+def _milliseconds(name: str, text: object) -> int:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise _bad(f"{name} must be ISO 8601 with a time zone, got {text!r}") from error
+    if moment.tzinfo is None:
+        raise _bad(f"{name} needs a time zone, got {text!r}")
+    return round(moment.timestamp() * 1_000)
 
 
 async def _body(request: web.Request, *needed: str) -> dict[str, Any]:

@@ -102,6 +102,16 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Amended:
+    """An open order was changed: it leaves its place in the queue, and `locked` is locked for it from now on."""
+
+    order_id: int
+    request: OrderRequest
+    locked: Decimal
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
 class BarClosed:
     """A bar became known: the synthetic book is made anew around its close. `open_time` in milliseconds."""
 
@@ -114,7 +124,7 @@ class BarClosed:
     volume: float
 
 
-Event = AccountOpened | Entered | Listed | Reserved | Triggered | Rested | Moved | Filled | Ended | BarClosed
+Event = AccountOpened | Entered | Amended | Listed | Reserved | Triggered | Rested | Moved | Filled | Ended | BarClosed
 Post = Callable[[Event], None]
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 
@@ -157,5 +167,6 @@ def _reviver(kind: Any) -> Callable[[Any], Any]:
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
         revivers = [(each.name, _reviver(hints[each.name])) for each in fields(kind)]
-        return lambda value: kind(**{name: reviver(value[name]) for name, reviver in revivers})
+        # A field that the record lacks is younger than the record, and has its default.
+        return lambda value: kind(**{name: reviver(value[name]) for name, reviver in revivers if name in value})
     return lambda value: value

@@ -18,6 +18,7 @@ from trading_platform.sandbox.books import Account, Books
 from trading_platform.sandbox.candles import Candles
 from trading_platform.sandbox.events import (
     AccountOpened,
+    Amended,
     BarClosed,
     Ended,
     Entered,
@@ -172,6 +173,33 @@ class Exchange:
         self._commit("list")
         return listed
 
+    def amend_order(self, order: Order, request: OrderRequest) -> Order:
+        """Change an open order, which keeps its number and loses its place in the queue. Raises `RefusedError`.
+
+        `request.quantity` is the new total, of which what has been filled already is a part.
+        """
+        market = self._market(request.symbol)
+        if not order.is_open or request.quantity <= order.filled:
+            raise RefusedError(Refusal.UNKNOWN_ORDER)
+        rules.check_filters(market, request)
+        locked = rules.funds(market, replace(request, quantity=request.quantity - order.filled))
+        account = self.books.accounts[order.account_id]
+        free = account.balance(self.books.paid_asset(request.symbol, request.side)).free
+        if locked > free + order.locked:
+            raise RefusedError(Refusal.BALANCE)
+        self._post(Amended(order.order_id, request, locked, self.now))
+        if order.working_since is not None:
+            self.matching.enter(market, order, self.now)
+        self._commit("amend")
+        return order
+
+    def expire_orders(self, orders: Iterable[Order], reason: str) -> None:
+        """End open orders whose time is over."""
+        for order in orders:
+            if order.is_open:
+                self._post(Ended(order.order_id, "EXPIRED", reason, self.now))
+        self._commit("expire")
+
     def cancel_order(self, order: Order) -> list[Order]:
         """Cancel an order, and with it the rest of its list. Raises `RefusedError` where it is done."""
         cancelled = self._cancel(order)
@@ -248,7 +276,8 @@ class Exchange:
 
     def _enter(self, account: Account, request: OrderRequest) -> Order:
         market = self.markets[request.symbol]
-        number, working = self.books.last_order_id + 1, request.stop_price is None
+        number = self.books.last_order_id + 1
+        working = request.stop_price is None and not request.at_open
         locked = rules.funds(market, request)
         self._post(Entered(number, account.account_id, request, locked, working, None, self.now))
         order = self.books.orders[number]

@@ -5,6 +5,7 @@
 - While a bar forms, orders that rest in the book trade with the market: those whose price it traded *through* share a
   tenth of its volume, in price-time priority; those whose price was its very extreme share a hundredth, after what was
   ahead of them. They get their own limit price.
+- An order that was placed while the market was closed trades at the next bar's open, as far as its limit allows.
 - Stop prices are compared with the bar's high and low. A triggered order meets the synthetic book as it stands around
   its stop price, or around the bar's open where that is already beyond. If a bar reaches both legs of a
   one-cancels-the-other list, the stop is taken to have come first: the worse of the two.
@@ -21,6 +22,7 @@ from decimal import Decimal
 from trading_platform.markets.instruments import Instrument
 from trading_platform.sandbox.books import Books, needed
 from trading_platform.sandbox.events import (
+    Amended,
     BarClosed,
     Ended,
     Entered,
@@ -77,6 +79,10 @@ class Market:
         match event:
             case Entered(working=False):
                 self.stops[order.order_id] = order
+            case Amended():
+                self._leave(order)
+                if order.working_since is None:
+                    self.stops[order.order_id] = order
             case Triggered():
                 del self.stops[order.order_id]
             case Rested(ahead=ahead):
@@ -168,10 +174,14 @@ class Matching:
     def take_bar(self, market: Market, bar: BarClosed, time: int) -> None:
         """Everything that a bar does to the orders of its symbol."""
         low, high, opened = decimal(bar.low), decimal(bar.high), decimal(bar.open)
+        for order in market.waiting_stops():
+            if order.is_open and order.request.at_open and order.request.stop_price is None:
+                self._trigger(market, order, market.liquidity.around(opened, OPPOSITE[order.side]), False, time)
         waiting: dict[Side, list[Order]] = {"BUY": [*market.resting["BUY"]], "SELL": [*market.resting["SELL"]]}
         for order in market.waiting_stops():
             stop, rises = order.request.stop_price, order.request.stop_rises
-            assert stop is not None
+            if stop is None:
+                continue
             if order.is_open and (high >= stop if rises else low <= stop):
                 around = max(stop, opened) if rises else min(stop, opened)
                 self._trigger(market, order, market.liquidity.around(around, OPPOSITE[order.side]), False, time)
@@ -186,7 +196,8 @@ class Matching:
         self._uncross(market, time)
         for order in market.waiting_stops():
             stop, rises = order.request.stop_price, order.request.stop_rises
-            assert stop is not None
+            if stop is None:
+                continue
             if order.is_open and (ask.price >= stop if rises else bid.price <= stop):
                 self._trigger(market, order, market.liquidity.side(OPPOSITE[order.side]), True, time)
         self._uncross(market, time)

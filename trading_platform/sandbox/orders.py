@@ -34,6 +34,10 @@ class OrderRequest:
     time_in_force: TimeInForce = "GTC"
     post_only: bool = False
     quote_quantity: Decimal | None = None
+    at_open: bool = False
+    """Placed while the market was closed: it waits for the next bar's open."""
+    terms: dict[str, str] = field(default_factory=dict)
+    """What a venue's surface wants to remember of the order in its own words: product, variety, tag."""
 
     @property
     def kind(self) -> str:

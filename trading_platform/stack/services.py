@@ -39,15 +39,15 @@ class DatasetRequest:
 
     dataset_id: str
     groups: tuple[str, ...]
-    venue_services: bool
-    """False for a dataset without a venue to trade on: no sandbox and no collector."""
+    venue: str | None
+    """Where its orders go: `binance` or `zerodha`. None for a dataset that is scored and not traded: no sandbox."""
 
     @classmethod
     def read(cls, path: Path) -> "DatasetRequest | None":
         """The request in the file; None where there is none, or none yet that is complete."""
         try:
             found = json.loads(path.read_text())
-            return cls(str(found["dataset_id"]), tuple(map(str, found["groups"])), bool(found["venue_services"]))
+            return cls(str(found["dataset_id"]), tuple(map(str, found["groups"])), found["venue"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -160,15 +160,16 @@ class Plan:
         dataset = request.dataset_id
         needs = self._server_names()
         services = []
-        if request.venue_services:
-            services = [
+        if request.venue is not None:
+            services.append(
                 self._own(
                     "sandbox", "sandbox", "serve", "--dataset", dataset, "--port", str(self.sandbox_port),
                     needs=needs, ready_path=f":{self.sandbox_port}/api/v3/ping",
-                ),
-                self._own("collector", "collector", "--dataset", dataset, needs=(*needs, "sandbox")),
-            ]  # fmt: skip
+                )
+            )  # fmt: skip
             needs = (*needs, "sandbox")
+        if request.venue == "binance":  # Kite streams ticks, not bars: what is replayed there is in the lake already
+            services.append(self._own("collector", "collector", "--dataset", dataset, needs=needs))
         services.append(self._own("scorer", "scorer", "--dataset", dataset, needs=needs))
         services += [
             self._own(f"engine-{group}", "engine", "--group", group, "--dataset", dataset, needs=needs)

@@ -152,6 +152,9 @@ class Intent(GroupBase):
     entry_intent_id: Mapped[Text | None]
     """For an exit: the entry it closes."""
     symbol: Mapped[Text]
+    """What the signal was about."""
+    contract: Mapped[Text]
+    """What is traded for it, as the venue names it: a future where the symbol is an index, else the symbol itself."""
     side: Mapped[Text]
     order_type: Mapped[Text]
     quantity: Mapped[Money]
@@ -206,6 +209,7 @@ class Order(GroupBase):
     account_id: Mapped[Text]
     venue_order_id: Mapped[Text | None]
     symbol: Mapped[Text]
+    contract: Mapped[Text]
     side: Mapped[Text]
     order_type: Mapped[Text]
     quantity: Mapped[Money]
@@ -299,6 +303,7 @@ class Outcome(GroupBase):
     arm: Mapped[Text]
     signal_id: Mapped[Text]
     symbol: Mapped[Text]
+    contract: Mapped[Text]
     currency: Mapped[Text]
     confidence: Mapped[float]
     certified: Mapped[bool]

@@ -11,6 +11,7 @@ from sqlalchemy.exc import NoResultFound
 from trading_platform.identifiers import DatasetId, Symbol
 from trading_platform.market_data.feed import BarFeed, LakeFeed, VenueFeed
 from trading_platform.market_data.lake import Lake
+from trading_platform.market_data.replay import ReplayFeed
 from trading_platform.observability import logs, metrics, traces
 from trading_platform.settings import Settings, settings
 from trading_platform.storage.control import Dataset
@@ -20,6 +21,9 @@ from trading_platform.strategies.scorer import Scorer
 from trading_platform.strategies.serving import LIVE, ServingRefusedError
 
 VENUES_WITH_A_STREAM = frozenset({"binance"})
+"""Venues that stream closed bars."""
+VENUES_WITH_A_CLOCK = frozenset({"nse"})
+"""Venues that stream no bars: in a replay the lake has them, and the sandbox says when each is known."""
 
 
 class NoExchangeError(RuntimeError):
@@ -70,13 +74,17 @@ async def _serve(databases: Databases, dataset_id: DatasetId, from_lake: bool) -
 
 def feed_for(dataset: Dataset, lake: Lake, settings: Settings, *, from_lake: bool = False) -> BarFeed:
     """Where a dataset's bars come from. Raises `NoExchangeError` where a replay has no exchange to follow."""
-    if from_lake or dataset.venue not in VENUES_WITH_A_STREAM:
+    if from_lake or dataset.venue not in VENUES_WITH_A_STREAM | VENUES_WITH_A_CLOCK:
         return LakeFeed(lake, dataset.dataset_id, start=dataset.replay_from)
     if dataset.kind != LIVE and settings.sandbox_url is None:
         raise NoExchangeError(
             f"dataset {dataset.dataset_id} is replayed by the sandbox exchange, but TP_SANDBOX_URL is not set and no "
             "running stack left it. Start the platform (`trading-platform up`), or pass --from-lake"
         )
+    if dataset.venue in VENUES_WITH_A_CLOCK:
+        assert settings.sandbox_url is not None
+        token = settings.sandbox_admin_token.get_secret_value() if settings.sandbox_admin_token else ""
+        return ReplayFeed(LakeFeed(lake, dataset.dataset_id, start=dataset.replay_from), settings.sandbox_url, token)
     return VenueFeed(
         dataset_id=DatasetId(dataset.dataset_id),
         symbols=[Symbol(name) for name in sorted(dataset.symbols)],

@@ -4,7 +4,7 @@ A definition comes from code, announced by the entry point `trading_platform.str
 release is overridden by the newest row of `control.strategy_configs`, whose older rows are the history.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from importlib.metadata import entry_points
@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 
 from trading_platform.features.definition import NAMES, feature_hash
 from trading_platform.features.stream import compute
-from trading_platform.identifiers import StrategyId
+from trading_platform.identifiers import StrategyId, Symbol
 from trading_platform.learning.labels import BarrierSpec
 from trading_platform.learning.plan import SymbolFeatures, TrainingPlan
-from trading_platform.storage.control import StrategyConfig
+from trading_platform.markets.instruments import is_index
+from trading_platform.storage.control import Dataset, StrategyConfig
 
 ENTRY_POINTS = "trading_platform.strategies"
 
@@ -64,6 +65,18 @@ def training_plan(strategy: StrategyDefinition) -> TrainingPlan:
         target_coverage=strategy.target_coverage,
         valid_bars=strategy.valid_bars,
     )
+
+
+def strategy_of(session: Session, dataset_id: str) -> StrategyDefinition:
+    """The strategy that ships for a dataset's market, with its configuration in force."""
+    dataset = session.get_one(Dataset, dataset_id)
+    return strategy(_shipped_for(dataset.venue, [Symbol(name) for name in dataset.symbols]), session)
+
+
+def _shipped_for(venue: str, symbols: Sequence[Symbol]) -> str:
+    if venue != "nse":
+        return "barrier_long"
+    return "index_futures_long" if all(is_index(symbol) for symbol in symbols) else "delivery_long"
 
 
 def installed() -> list[str]:

@@ -82,6 +82,9 @@ class BinanceVenue:
         self.client.options["recvWindow"] = int(RECV_WINDOW.total_seconds() * 1_000)
         self.route = Route("binance")
 
+    def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
+        return symbol
+
     async def measure_route(self) -> None:
         asked = time.time()
         answer = await self._ask(self.client.public_get_time())
@@ -97,12 +100,12 @@ class BinanceVenue:
         return {Symbol(name): Instrument.from_ccxt(Venue("binance"), market) for name, market in markets.items()}
 
     async def place_market(
-        self, client_order_id: ClientOrderId, symbol: Symbol, side: Side, quantity: Decimal, issued_at: datetime
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime
     ) -> Result:
         import ccxt
 
         request = {
-            "symbol": _venue_symbol(symbol),
+            "symbol": _venue_symbol(contract),
             "side": side.upper(),
             "type": "MARKET",
             "quantity": f"{quantity:f}",
@@ -121,10 +124,10 @@ class BinanceVenue:
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             return Ambiguous(f"the answer cannot be read: {error!r}")
 
-    async def find_order(self, client_order_id: ClientOrderId, symbol: Symbol) -> Accepted | None:
+    async def find_order(self, client_order_id: ClientOrderId, contract: Symbol) -> Accepted | None:
         import ccxt
 
-        request = {"symbol": _venue_symbol(symbol), "origClientOrderId": client_order_id}
+        request = {"symbol": _venue_symbol(contract), "origClientOrderId": client_order_id}
         try:
             order = await self._ask(self.client.private_get_order(request))
         except QueryFailedError as error:

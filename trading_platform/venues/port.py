@@ -93,6 +93,10 @@ class OrderVenue(Protocol):
     proves_absence_after: timedelta | None
     """This long after `issued_at`, "no such order" proves that it never arrived and never will; None: nothing does."""
 
+    def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
+        """What a new position in `symbol` is taken in at that market time: for an index its future, else the symbol."""
+        ...
+
     async def measure_route(self) -> None:
         """Bring `route` up to date. Raises `QueryFailedError`."""
         ...
@@ -102,7 +106,7 @@ class OrderVenue(Protocol):
         ...
 
     async def place_market(
-        self, client_order_id: ClientOrderId, symbol: Symbol, side: Side, quantity: Decimal, issued_at: datetime
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime
     ) -> Result:
         """Send a market order. Never raises for what the venue or the network does.
 
@@ -111,7 +115,7 @@ class OrderVenue(Protocol):
         """
         ...
 
-    async def find_order(self, client_order_id: ClientOrderId, symbol: Symbol) -> Accepted | None:
+    async def find_order(self, client_order_id: ClientOrderId, contract: Symbol) -> Accepted | None:
         """The order of that client id with all its fills; None where the venue says that there is none."""
         ...
 

@@ -1,0 +1,267 @@
+"""One Zerodha account behind the order door.
+
+What is different here: there is no client order id, so an order is found by its tag, which is derived from ours and is the
+same however often it is sent; and nothing ever proves within the day that an order did not arrive, so a lost answer stays
+unknown until the order is found or a person has looked. A market order is sent with protection, and the broker shows it as
+a limit order: it is recognised by its tag, contract, side and quantity alone.
+
+Cash is told as if everything held were paid in full: what positions in futures are worth is taken off the ledger, so that
+cash plus holdings is the account's equity whatever is held.
+"""
+
+import asyncio
+import base64
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
+from trading_platform.markets.contract_note import Leg, charges_of, segment_for
+from trading_platform.markets.contracts import BadDumpError, Contract, ContractBook, UnknownContractError
+from trading_platform.markets.instruments import Instrument, is_index
+from trading_platform.markets.kite_orders import KiteOrder, Surroundings, check
+from trading_platform.markets.sessions import amo_window
+from trading_platform.venues.port import Accepted, Ambiguous, QueryFailedError, Refused, Result, Side, VenueFill
+from trading_platform.venues.route import Route, local_address
+from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
+from trading_platform.venues.zerodha.statuses import state_of
+from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
+
+IST = ZoneInfo("Asia/Kolkata")
+CURRENCY = "INR"
+TAG_PREFIX = "TP"
+TAG_LENGTH = 20
+BROKERS_OWN_PROTECTION = Decimal(-1)
+ROLL_DAYS = 1
+"""A future is not entered on its last day."""
+NAME_OF_INDEX = {"NIFTY 50": "NIFTY", "NIFTY BANK": "BANKNIFTY"}
+"""Indices as quotes name them: as derivatives do."""
+OURS_BUT_UNKNOWN = "tp_unknown_"
+
+
+class NotArmedError(PermissionError):
+    """The real broker was asked for, for an account that its owner has not armed."""
+
+
+def tag_of(client_order_id: str) -> str:
+    """The tag under which an order of ours is at the broker: 20 capitals and digits, 90 bits of the id's hash.
+
+    >>> tag_of("tp_0") == tag_of("tp_0") != tag_of("tp_1")
+    True
+    """
+    digest = base64.b32encode(hashlib.sha256(client_order_id.encode()).digest()).decode()
+    return TAG_PREFIX + digest[: TAG_LENGTH - len(TAG_PREFIX)]
+
+
+@dataclass
+class ZerodhaVenue:
+    """`now` is the market's clock: it decides the day's rules, and whether an order goes out after the market."""
+
+    transport: KiteTransport
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    armed: bool = False
+    proves_absence_after: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        host = urlsplit(self.transport.root).hostname or ""
+        if host not in ("127.0.0.1", "localhost", "::1") and not self.armed:
+            raise NotArmedError(
+                "this account is not armed for live trading: its owner arms it by typed confirmation. Paper accounts "
+                "trade on the sandbox (TP_SANDBOX_KITE_URL)."
+            )
+        self.route = Route("zerodha")
+        self._book = ContractBook((), date.min)
+        self._names: dict[str, ClientOrderId] = {}
+
+    # --- what there is to trade --------------------------------------------------------------------------------------
+
+    async def instruments(self) -> Mapping[Symbol, Instrument]:
+        content = await self.transport.download("/instruments")
+        if isinstance(content, Failure):
+            raise QueryFailedError(f"Zerodha sent no instruments: {content}")
+        try:
+            self._book = await asyncio.to_thread(ContractBook.from_csv, content, self.now().astimezone(IST).date())
+        except BadDumpError as error:
+            raise QueryFailedError(str(error)) from error
+        return {
+            Symbol(each.tradingsymbol): Instrument(
+                Venue("zerodha"), Symbol(each.tradingsymbol), each.tradingsymbol, CURRENCY, each.tick_size,
+                Decimal(each.lot_size), Decimal(0),
+            )
+            for each in self._book
+            if (each.exchange == "NSE" and not each.is_index) or (each.exchange == "NFO" and each.is_future)
+        }  # fmt: skip
+
+    def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
+        if not is_index(symbol):
+            return symbol
+        try:
+            name = NAME_OF_INDEX.get(symbol, symbol)
+            return Symbol(self._book.future(name, at.astimezone(IST).date(), ROLL_DAYS).tradingsymbol)
+        except UnknownContractError:
+            return symbol  # which is not tradable, and refused as such
+
+    async def measure_route(self) -> None:
+        """The broker's clock from the Date of an answer (whole seconds), and the address that orders leave from."""
+        asked = time.time()
+        answer = await self.transport.clock()
+        if isinstance(answer, Failure):
+            raise QueryFailedError(f"Zerodha did not answer: {answer}")
+        theirs = parsedate_to_datetime(answer).timestamp() + 0.5
+        address = urlsplit(self.transport.root)
+        source = self.transport.source_address or await asyncio.to_thread(
+            local_address, address.hostname or "", address.port or 443
+        )
+        self.route = Route("zerodha", source, round((theirs - (asked + time.time()) / 2) * 1_000, 3))
+
+    # --- orders ------------------------------------------------------------------------------------------------------
+
+    async def place_market(
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime
+    ) -> Result:
+        tag = tag_of(client_order_id)
+        self._names[tag] = client_order_id
+        try:
+            traded = self._contract(contract)
+        except UnknownContractError as error:
+            return Refused("INSTRUMENT_UNKNOWN", str(error))
+        now = self.now()
+        order = KiteOrder(
+            traded.exchange, traded.tradingsymbol, "BUY" if side == "buy" else "SELL", int(quantity),
+            "NRML" if traded.is_derivative else "CNC", "MARKET",
+            variety="amo" if amo_window("NFO" if traded.is_derivative else "NSE", now) else "regular",
+            market_protection=BROKERS_OWN_PROTECTION, tag=tag,
+        )  # fmt: skip
+        if denial := check(order, Surroundings(traded, now)):
+            return Refused(denial.code, str(denial))
+        return await self.place(order)
+
+    async def place(self, order: KiteOrder) -> Result:
+        """Send an order that has passed `check`. Never raises for what the broker or the network does."""
+        answer = await self.transport.call("POST", f"/orders/{order.variety}", form=order.form())
+        if isinstance(answer, Failure):
+            return as_result(answer, "place")
+        try:
+            order_id = VenueOrderId(str(answer.data["order_id"]))
+        except (KeyError, TypeError):
+            return Ambiguous(f"the broker said success and named no order: {answer.data!r}")
+        try:
+            return await self._order(order_id)
+        except QueryFailedError:
+            return Accepted(order_id, "WORKING", Decimal(0), (), complete=False)
+
+    async def find_order(self, client_order_id: ClientOrderId, contract: Symbol) -> Accepted | None:
+        tag = tag_of(client_order_id)
+        self._names[tag] = client_order_id
+        rows = await self._ask("/orders")
+        mine = [row for row in rows if row.get("tag") == tag or tag in (row.get("tags") or ())]
+        if not mine:
+            return None
+        return await self._accepted(mine[-1])
+
+    async def balances(self) -> Mapping[str, Decimal]:
+        margins, positions, holdings = await asyncio.gather(
+            self._ask("/user/margins"), self._ask("/portfolio/positions"), self._ask("/portfolio/holdings")
+        )
+        try:
+            return _balances(margins["equity"], positions["net"], holdings)
+        except (KeyError, TypeError, ArithmeticError) as error:
+            raise QueryFailedError(f"Zerodha's books cannot be read: {error!r}") from error
+
+    async def open_client_order_ids(self) -> set[str]:
+        working = [row for row in await self._ask("/orders") if state_of(row) in ("WORKING", "PARTIALLY_FILLED")]
+        tags = [str(row.get("tag") or row["order_id"]) for row in working]
+        return {self._names.get(tag, OURS_BUT_UNKNOWN + tag if tag.startswith(TAG_PREFIX) else tag) for tag in tags}
+
+    async def close(self) -> None:
+        await self.transport.close()
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _contract(self, name: Symbol) -> Contract:
+        for exchange in ("NSE", "NFO"):
+            try:
+                return self._book.get(exchange, name)
+            except UnknownContractError:
+                continue
+        raise UnknownContractError(f"{name} is in today's instruments of neither NSE nor NFO")
+
+    async def _order(self, order_id: VenueOrderId) -> Accepted:
+        history = await self._ask(f"/orders/{order_id}")
+        return await self._accepted(history[-1] | {"order_id": order_id})
+
+    async def _accepted(self, row: Mapping[str, Any]) -> Accepted:
+        """An order of the book with its trades; a refusal after acceptance is an order that ended with nothing."""
+        try:
+            order_id, filled = VenueOrderId(str(row["order_id"])), Decimal(str(row["filled_quantity"] or 0))
+            state = state_of(row)
+            trades = await self._ask(f"/orders/{order_id}/trades") if filled else []
+            fills = self._fills(row, trades)
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise QueryFailedError(f"an order of Zerodha's book cannot be read: {error!r}") from error
+        complete = sum((fill.quantity for fill in fills), Decimal(0)) == filled
+        return Accepted(order_id, state, filled, fills, complete)
+
+    def _fills(self, row: Mapping[str, Any], trades: Sequence[Mapping[str, Any]]) -> list[VenueFill]:
+        """Trades with the charges that each adds to its order: brokerage is of the order, so it is shared in order."""
+        contract = self._contract(Symbol(str(row["tradingsymbol"])))
+        segment = segment_for(contract, str(row["product"]))
+        side: Side = "buy" if row["transaction_type"] == "BUY" else "sell"
+        fills, quantity, value, charged = [], 0, Decimal(0), Decimal(0)
+        for trade in sorted(trades, key=lambda each: (str(each["fill_timestamp"]), str(each["trade_id"]))):
+            at = _ist(str(trade["fill_timestamp"]))
+            price, traded = Decimal(str(trade["average_price"])), int(trade["quantity"])
+            quantity, value = quantity + traded, value + traded * price
+            note = charges_of(
+                contract.exchange, segment, [Leg(side, quantity, value / quantity)], at.astimezone(IST).date()
+            )
+            total = note.total.quantize(Decimal("0.000001"))
+            # The exchange's trade numbers begin anew every day.
+            name = TradeId(f"{at.astimezone(IST):%Y%m%d}-{trade['trade_id']}")
+            fills.append(VenueFill(name, price, Decimal(traded), total - charged, CURRENCY, at))
+            charged = total
+        return fills
+
+    async def _ask(self, path: str) -> Any:
+        answer = await self.transport.call("GET", path)
+        if isinstance(answer, Success):
+            return answer.data
+        raise QueryFailedError(f"Zerodha did not answer {path}: {answer}")
+
+
+def rejection(row: Mapping[str, Any]) -> Refused:
+    """Why an order of the book was rejected."""
+    meaning = meaning_of_rejection(row.get("status_message"), row.get("status_message_raw"))
+    return Refused(meaning.code, str(row.get("status_message_raw") or row.get("status_message") or "no reason given"))
+
+
+def _balances(
+    equity: Mapping[str, Any], positions: Sequence[Mapping[str, Any]], holdings: Sequence[Mapping[str, Any]]
+) -> dict[str, Decimal]:
+    """{INR: cash as if all were paid in full, tradingsymbol: units held}."""
+    used = equity["utilised"]
+    cash = sum(
+        (Decimal(str(each)) for each in (equity["available"]["live_balance"], used["span"], used["exposure"])),
+        Decimal(0),
+    )
+    found: dict[str, Decimal] = {}
+    for row in positions:
+        units = Decimal(str(row["quantity"]))
+        if row["product"] != "CNC":
+            cash -= units * Decimal(str(row["average_price"]))
+        found[row["tradingsymbol"]] = found.get(row["tradingsymbol"], Decimal(0)) + units
+    for row in holdings:
+        units = Decimal(str(row["quantity"])) + Decimal(str(row.get("t1_quantity") or 0))
+        found[row["tradingsymbol"]] = found.get(row["tradingsymbol"], Decimal(0)) + units
+    return found | {CURRENCY: cash}
+
+
+def _ist(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=IST).astimezone(UTC)
