@@ -9,7 +9,7 @@ back, time runs at `SLOW_STEPS_PER_SECOND` at most: an engine that is being rest
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -62,6 +62,8 @@ class Clock:
     """Steps per second of a synthetic market after its stored tail."""
     state: State = "waiting"
     participants: dict[str, Participant] = field(default_factory=dict)
+    on_step: Callable[[], None] = lambda: None
+    """Called after every step, before its end is on disk."""
     beyond_tail: bool = False
     _started: asyncio.Event = field(default_factory=asyncio.Event)
     _acked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,6 +110,7 @@ class Clock:
             self.state = "running"
             began = time.monotonic()
             self.exchange.step(step)
+            self.on_step()
             await self.exchange.durable()
             async with self._stepped:
                 self._stepped.notify_all()

@@ -23,6 +23,15 @@ def serve(
     pace: Annotated[
         float, typer.Option(min=0.001, help="Steps per second of a synthetic market after its tail.")
     ] = 1.0,
+    kite_port: Annotated[
+        int | None, typer.Option(help="Port of Kite Connect, for a dataset of an Indian exchange. Default: none.")
+    ] = None,
+    kite_limits: Annotated[
+        bool, typer.Option("--kite-limits", help="Count Kite requests by the second and minute, as the broker does.")
+    ] = False,
+    kite_redirect: Annotated[
+        str, typer.Option(help="Where Kite's log-in page goes back to: your app's redirect URL.")
+    ] = "http://127.0.0.1/",
     latency_ms: Annotated[float, typer.Option(min=0, help="Delay of every answer, as a network would add it.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the synthetic order book. A journal keeps the seed it began with.")] = 7,
     weight_limit: Annotated[
@@ -57,6 +66,9 @@ def serve(
         pace=pace,
         latency_seconds=latency_ms / 1_000,
         weight_limit=weight_limit,
+        kite_port=kite_port,
+        kite_limits=kite_limits,
+        kite_redirect=kite_redirect,
     )
 
     async def run() -> None:

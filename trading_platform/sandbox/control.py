@@ -12,6 +12,8 @@ from aiohttp import web
 from trading_platform.sandbox.books import Account
 from trading_platform.sandbox.clock import Clock, Speed
 from trading_platform.sandbox.exchange import Exchange
+from trading_platform.sandbox.kite.errors import KiteError
+from trading_platform.sandbox.kite.sessions import Sessions
 from trading_platform.sandbox.orders import Order, Trade
 
 LONGEST_WAIT_SECONDS = 60.0
@@ -21,8 +23,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Control:
     """Handlers behind the bearer token `TP_SANDBOX_ADMIN_TOKEN`. Times are ISO 8601, UTC; amounts decimal strings."""
 
-    def __init__(self, exchange: Exchange, clock: Clock, token: str) -> None:
-        self.exchange, self.clock = exchange, clock
+    def __init__(self, exchange: Exchange, clock: Clock, token: str, kite: Sessions | None = None) -> None:
+        self.exchange, self.clock, self.kite = exchange, clock, kite
         self._expected = f"Bearer {token}".encode()
 
     def routes(self) -> list[web.RouteDef]:
@@ -31,6 +33,7 @@ class Control:
             web.post("/sandbox/replay/start", self._guarded(self.start)),
             web.post("/sandbox/clock/ack", self._guarded(self.ack)),
             web.get("/sandbox/clock/wait", self._guarded(self.wait)),
+            web.post("/sandbox/kite/request_token", self._guarded(self.request_token)),
             web.post("/sandbox/accounts", self._guarded(self.open_account)),
             web.get("/sandbox/books/orders", self._guarded(self.orders)),
             web.get("/sandbox/books/fills", self._guarded(self.fills)),
@@ -80,6 +83,16 @@ class Control:
         account = self.exchange.open_account(account_id, key, secret, _amounts(body["balances"]))
         await self.exchange.durable()
         return _json({"account_id": account.account_id, "balances": _balances(account)})
+
+    async def request_token(self, request: web.Request) -> web.Response:
+        """{api_key}: what the log-in page would put on its redirect, for programs without a browser."""
+        body = await _body(request, "api_key")
+        if self.kite is None:
+            raise _bad("this dataset is not of an exchange that Kite Connect serves")
+        try:
+            return _json({"request_token": self.kite.request_token(str(body["api_key"]))})
+        except KiteError as error:
+            raise web.HTTPNotFound(text="no account has this api_key; open one with POST /sandbox/accounts") from error
 
     async def orders(self, request: web.Request) -> web.Response:
         """All orders of `account_id`, in the order they came."""

@@ -5,7 +5,7 @@ a customer awaits `durable()` first, so that nobody is ever told of what is not 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +56,8 @@ class Genesis:
     instruments: list[Instrument]
     fee_rate: Decimal = FEE_RATE
     format: int = FORMAT
+    watched: list[str] = field(default_factory=list)
+    """Symbols whose bars are shown and that nobody can trade: indices."""
 
 
 class Listener(Protocol):
@@ -80,7 +82,7 @@ class Exchange:
             symbol: Market(instrument, Liquidity(instrument, genesis.seed))
             for symbol, instrument in self.instruments.items()
         }
-        self.candles = {symbol: Candles(genesis.interval_seconds) for symbol in self.instruments}
+        self.candles = {symbol: Candles(genesis.interval_seconds) for symbol in [*self.instruments, *genesis.watched]}
         self.matching = Matching(self.books, self._post)
         self.market_time: int | None = None
         self.steps = 0
@@ -250,6 +252,8 @@ class Exchange:
         for bar in step.bars:
             if bar.symbol in self.markets:
                 self.matching.take_bar(self.markets[bar.symbol], bar, self.now)
+            elif bar.symbol in self.candles:
+                self._post(bar)
         self._commit("step", step=step.time)
         if self.journal.wants_compaction:
             self.journal.compact(self.snapshot())
@@ -313,7 +317,8 @@ class Exchange:
         self.books.apply(event)
         if isinstance(event, BarClosed):
             self.candles[event.symbol].add(event)
-            self.markets[event.symbol].apply(event, None)
+            if event.symbol in self.markets:
+                self.markets[event.symbol].apply(event, None)
         elif not isinstance(event, AccountOpened | Listed):
             order = self.books.orders[event.order_id]
             self.markets[order.symbol].apply(event, order)

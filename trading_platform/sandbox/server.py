@@ -28,6 +28,8 @@ from trading_platform.sandbox.candles import MOST_KEPT
 from trading_platform.sandbox.clock import Clock, Mode, Speed, Tail
 from trading_platform.sandbox.control import Control
 from trading_platform.sandbox.exchange import Exchange, Genesis
+from trading_platform.sandbox.kite.listing import FuturesSource, instruments, listing
+from trading_platform.sandbox.kite.surface import REDIRECT, Kite, surface
 from trading_platform.sandbox.liquidity import Level
 from trading_platform.sandbox.live import LiveSource
 from trading_platform.sandbox.sources import ReplaySource, Source, SyntheticSource
@@ -56,6 +58,11 @@ class Options:
     pace: float = 1.0
     latency_seconds: float = 0.0
     weight_limit: int | None = None
+    kite_port: int | None = None
+    """Of Kite Connect, for datasets of Indian exchanges."""
+    kite_limits: bool = False
+    """Count Kite requests by the wall clock, as the broker does; a replay's days are too short for that."""
+    kite_redirect: str = REDIRECT
 
 
 @dataclass
@@ -68,6 +75,8 @@ class Sandbox:
     streams: Streams
     app: web.Application
     on_beat: Callable[[str, dict[str, object]], Awaitable[None]]
+    kite: Kite | None = None
+    kite_port: int | None = None
 
     async def serve(self, host: str, port: int) -> None:
         """Serve until SIGTERM or SIGINT, or until market time cannot go on (then raise what stopped it)."""
@@ -89,6 +98,11 @@ class Sandbox:
         runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
+        runners = [runner]
+        if self.kite is not None and self.kite_port is not None:
+            runners.append(web.AppRunner(self.kite.app, access_log=None, shutdown_timeout=1.0))
+            await runners[-1].setup()
+            await web.TCPSite(runners[-1], host, self.kite_port).start()
         log.info("sandbox_serves", port=port, dataset_id=self.exchange.genesis.dataset_id, state=self.clock.state)
         tasks = [
             asyncio.create_task(self.clock.run(self.source.steps(self.exchange.market_time))),
@@ -101,7 +115,10 @@ class Sandbox:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.streams.close()
-            await runner.cleanup()
+            if self.kite is not None:
+                await self.kite.ticker.close()
+            for each in runners:
+                await each.cleanup()
             self.exchange.journal.close()
 
     async def _beat(self) -> None:
@@ -133,6 +150,8 @@ def assemble(databases: Databases, lake: Lake, dataset_id: str, options: Options
 def build(dataset: Dataset, bars: pl.DataFrame, options: Options) -> Sandbox:
     """The exchange of a dataset row and its bars. Raises `NothingToTradeError`."""
     mode = MODES[dataset.kind]
+    if dataset.venue == "nse":
+        return _kite(dataset, bars, options, mode)
     if unpaired := sorted(symbol for symbol in bars["symbol"].unique() if "/" not in symbol):
         raise NothingToTradeError(f"this is a spot exchange of pairs such as BTC/USDT; the dataset has {unpaired}")
     tail = bars.filter(pl.col("open_time") >= dataset.replay_from) if dataset.replay_from else bars.clear()
@@ -162,6 +181,33 @@ def build(dataset: Dataset, bars: pl.DataFrame, options: Options) -> Sandbox:
         ]
     )
     return Sandbox(exchange, clock, _source(dataset, tail, exchange, streams), streams, app, _silent)
+
+
+def _kite(dataset: Dataset, bars: pl.DataFrame, options: Options, mode: Mode) -> Sandbox:
+    """An Indian exchange behind a broker: shares of the dataset, and futures that follow its indices."""
+    tail = bars.filter(pl.col("open_time") >= dataset.replay_from) if dataset.replay_from else bars.clear()
+    history = bars.filter(pl.col("open_time") < dataset.replay_from) if dataset.replay_from else bars
+    days = (tail if len(tail) else bars)["session_date"]
+    book = listing(bars["symbol"].unique().to_list(), days.min(), days.max())  # type: ignore[arg-type]
+    genesis = Genesis(
+        str(dataset.dataset_id), dataset.interval_seconds, options.seed, instruments(book), fee_rate=Decimal(0),
+        watched=[each.tradingsymbol for each in book if each.is_index],
+    )  # fmt: skip
+    exchange = Exchange.open(options.journal, genesis)
+    _show_history(exchange, bars, history, mode)
+    times = tail["available_at"].unique().sort().dt.timestamp("ms")
+    span = Tail(times[0], times[-1], len(times)) if len(times) else Tail(None, None, 0)
+    kite = surface(exchange, book, limits=options.kite_limits, redirect=options.kite_redirect)
+    clock = Clock(exchange, mode, span, options.speed, options.pace, on_step=kite.after_step)
+    streams = Streams(exchange)
+    app = web.Application(client_max_size=LARGEST_BODY)
+    app.add_routes([*Control(exchange, clock, options.token, kite.sessions).routes(), web.get("/api/v3/ping", _pong)])
+    source = FuturesSource(ReplaySource(tail), book)
+    return Sandbox(exchange, clock, source, streams, app, _silent, kite, options.kite_port)
+
+
+async def _pong(_: web.Request) -> web.Response:
+    return web.json_response({})
 
 
 def instrument(symbol: str, price: Decimal) -> Instrument:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kiteconnect import KiteTicker
 
 from tests.conftest import SHARED
-from trading_platform.venues.zerodha.packets import BadFrameError, decode, divisors, split, ticks
+from trading_platform.venues.zerodha.packets import BadFrameError, decode, divisors, split, ticks, values
 
 D = Decimal
 MOCKS = SHARED / "kite-mocks"
@@ -122,6 +122,37 @@ def test_arrays_say_the_same_as_ticks(mixed: bool) -> None:
     assert len(rows) == (2 if mixed else 3)
     assert (rows["last"] / divisors(rows["token"])).tolist() == [1573.7] * len(rows)
     assert (rows["depth"]["price"][:, 0] / 100).tolist() == [1573.4] * len(rows)
+
+
+@pytest.mark.parametrize("name", ["ticker_full.packet", "ticker_quote.packet"])
+def test_values_are_those_of_the_official_parser(name: str) -> None:
+    frame = framed(packet(name), packet(name))
+    (rows,) = decode(frame).values()
+    found, told = values(rows), official(frame)
+    for place, theirs in enumerate(told):
+        for ours, key in {
+            "token": "instrument_token", "last": "last_price", "quantity": "last_traded_quantity", "volume": "volume_traded",
+            "average": "average_traded_price", "bought": "total_buy_quantity", "sold": "total_sell_quantity",
+        }.items():  # fmt: skip
+            assert found[ours][place] == theirs[key]
+        assert {key: found[key][place] for key in theirs["ohlc"]} == theirs["ohlc"]
+        if "depth" in theirs:
+            both = theirs["depth"]["buy"] + theirs["depth"]["sell"]
+            assert found["depth_price"][place].tolist() == [row["price"] for row in both]
+            assert found["depth_quantity"][place].tolist() == [row["quantity"] for row in both]
+            assert found["depth_orders"][place].tolist() == [row["orders"] for row in both]
+            assert found["at"][place].item() == datetime(2021, 7, 5, 5, 11, 27)  # noqa: DTZ001 - numpy's are UTC
+
+
+def test_a_time_of_zero_is_no_time_and_a_price_may_be_negative() -> None:
+    full = bytearray(packet("ticker_full.packet"))
+    full[44:48], full[4:8] = bytes(4), struct.pack(">i", -1_050)
+    frame = framed(bytes(full))
+    (tick,) = ticks(frame)
+    assert (tick.last_trade_at, tick.last_price) == (None, D("-10.5"))
+    found = values(decode(frame)[184])
+    assert str(found["traded_at"][0]) == "NaT"
+    assert found["last"][0] == -10.5
 
 
 def test_times_do_not_depend_on_the_machine_s_zone(tmp_path: Path) -> None:

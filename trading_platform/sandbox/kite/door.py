@@ -72,6 +72,8 @@ class Door:
     exchange: Exchange
     sessions: Sessions
     limiter: Limiter
+    on_write: Callable[[], None] = lambda: None
+    """Called after every order call, to tell the stream."""
 
     def route(self, method: str, path: str, handler: Handler, bucket: str = "other") -> web.RouteDef:
         return web.route(method, path, self._way(handler, bucket))
@@ -83,6 +85,8 @@ class Door:
                 self.limiter.count(key, bucket)
                 found = handler(await _call(request, account))
                 await self.exchange.durable()
+                if request.method in WRITES:
+                    self.on_write()
                 return found if isinstance(found, web.StreamResponse) else envelope(found)
             except KiteError as error:
                 return refusal(error)

@@ -47,6 +47,8 @@ def denied(denial: Denial) -> KiteError:
         return bad_input(f"Tick size for this script does not allow this: {denial.message}. Kindly enter price in the multiple of tick size for this script.")  # fmt: skip
     if denial.code == "QUANTITY_FREEZE":
         return bad_input(f"The order quantity is higher than the maximum quantity of {denial.nearest} allowed by the exchanges. Try placing smaller orders.")  # fmt: skip
+    if denial.code == "QUANTITY_LOT":
+        return bad_input(f"Invalid `quantity`: {denial.message}.")
     if denial.code == "ORDER_TAG":
         return bad_input("Invalid `tag`. Maximum allowed length is 20.")
     if denial.code == "ICEBERG_LEGS":

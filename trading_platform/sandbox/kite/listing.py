@@ -4,8 +4,8 @@ A dataset of an index has nothing to buy in it. Its futures are derived: monthly
 to expiry at `CARRY` a year, marked by the name `…(derived)`, so that nobody takes them for recorded prices.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from zlib import crc32
@@ -18,7 +18,7 @@ from trading_platform.markets.quantities import lot_of
 from trading_platform.markets.sessions import is_trading_day
 from trading_platform.markets.ticks import round_price
 from trading_platform.sandbox.events import BarClosed
-from trading_platform.sandbox.sources import Step
+from trading_platform.sandbox.sources import Source, Step
 
 IST = ZoneInfo("Asia/Kolkata")
 CARRY = 0.06
@@ -90,18 +90,24 @@ def instruments(book: ContractBook) -> list[Instrument]:
     ]  # fmt: skip
 
 
-def with_futures(steps: Iterable[Step], book: ContractBook) -> Iterator[Step]:
-    """Each step with the bars of the futures that follow its indices."""
-    for step in steps:
-        day = datetime.fromtimestamp(step.time / 1_000, IST).date()
-        derived = [
-            future_bar(bar, contract, day)
-            for bar in step.bars
-            if is_index(Symbol(bar.symbol))
-            for contract in book.futures(INDEX_NAMES.get(bar.symbol, bar.symbol))
-            if contract.expiry is not None and contract.expiry >= day
-        ]
-        yield replace(step, bars=[*step.bars, *derived])
+@dataclass
+class FuturesSource:
+    """The steps of another source, each with the bars of the futures that follow its indices."""
+
+    source: Source
+    book: ContractBook
+
+    async def steps(self, after: int | None) -> AsyncIterator[Step]:
+        async for step in self.source.steps(after):
+            day = datetime.fromtimestamp(step.time / 1_000, IST).date()
+            derived = [
+                future_bar(bar, contract, day)
+                for bar in step.bars
+                if is_index(Symbol(bar.symbol))
+                for contract in self.book.futures(INDEX_NAMES.get(bar.symbol, bar.symbol))
+                if contract.expiry is not None and contract.expiry >= day
+            ]
+            yield replace(step, bars=[*step.bars, *derived])
 
 
 def future_bar(bar: BarClosed, contract: Contract, day: date) -> BarClosed:

@@ -111,11 +111,11 @@ class Orders:
 
     def day(self, call: Call) -> list[dict[str, Any]]:
         """The book of the day: orders that were placed or that lived today, oldest first."""
-        return [self._row(order) for order in self._todays(call.account)]
+        return [self.row(order) for order in self._todays(call.account)]
 
     def history(self, call: Call) -> list[dict[str, Any]]:
         order = self._find(call)
-        return [self._row(order, status) for status in statuses_of(order)]
+        return [self.row(order, status) for status in statuses_of(order)]
 
     def trades_of(self, call: Call) -> list[dict[str, Any]]:
         return [self._trade(trade) for trade in self._find(call).trades]
@@ -183,7 +183,7 @@ class Orders:
             if order.is_open or today in (_local(order.time).date(), _local(order.updated).date())
         ]  # fmt: skip
 
-    def _row(self, order: Order, status: str | None = None) -> dict[str, Any]:
+    def row(self, order: Order, status: str | None = None) -> dict[str, Any]:
         request, terms = order.request, order.request.terms
         contract = self.book.get(terms["exchange"], request.symbol)
         whole = status is None

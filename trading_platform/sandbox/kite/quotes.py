@@ -56,7 +56,7 @@ class Quotes:
         return web.Response(body=ContractBook(alive, today).to_csv(), content_type="text/csv")
 
     def quote(self, call: Call) -> dict[str, Any]:
-        return {name: self._quote(contract) for name, contract in self._asked(call, MOST_QUOTES)}
+        return {name: self.quote_of(contract) for name, contract in self._asked(call, MOST_QUOTES)}
 
     def ohlc(self, call: Call) -> dict[str, Any]:
         return {
@@ -137,7 +137,7 @@ class Quotes:
         }
         return prices, int(sum(row[5] for row in rows))
 
-    def _quote(self, contract: Contract) -> dict[str, Any]:
+    def quote_of(self, contract: Contract) -> dict[str, Any]:
         day, volume = self._day(contract)
         last, stamp = self._last(contract), f"{self._now():%Y-%m-%d %H:%M:%S}"
         market = self.exchange.markets.get(contract.tradingsymbol)
