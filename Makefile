@@ -1,6 +1,6 @@
 # Two commands: `make run` and `make test`. `make help` lists the rest.
 #
-# make run   ONCE=1 | DATA=path|binance|synthetic|auto | SCALE=n | PORT=n | HOME_DIR=folder | DRILL=drift
+# make run   ONCE=1 | DATA=path|binance|synthetic|auto | VENUE=binance|zerodha | SCALE=n | PORT=n | HOME_DIR=folder | DRILL=drift
 # make test  ARGS="tests/storage -k name"
 
 PYTHON ?= python3
@@ -19,7 +19,7 @@ help: ## list the commands
 run: $(STAMP) ## start everything, run one pass of the loop, go on serving (ONCE=1: stop after the pass)
 	@exec $(BIN)/trading-platform up \
 		$(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(ONCE)),--once) $(if $(SCALE),--scale $(SCALE)) \
-		$(if $(PORT),--port $(PORT)) $(if $(DRILL),--drill $(DRILL))
+		$(if $(PORT),--port $(PORT)) $(if $(DRILL),--drill $(DRILL)) $(if $(VENUE),--venue $(VENUE))
 
 test: $(STAMP) ## the whole test suite, on real PostgreSQL and Valkey
 	@$(BIN)/pytest $(ARGS)

@@ -50,11 +50,12 @@ class PassFailedError(RuntimeError):
 class OnePass:
     """The stages in order; what each needs from the one before is passed along, nothing is kept on the side."""
 
-    def __init__(self, console: Console, *, drill: str, speed: str, once: bool) -> None:
+    def __init__(self, console: Console, *, drill: str, speed: str, once: bool, venue: str = "") -> None:
         self.console = console
         self.drill = drill
         self.speed = speed
         self.once = once
+        self.venue = venue
         self.settings = settings()
         self.databases = Databases(self.settings)
         self.instance = dg.DagsterInstance.get()
@@ -77,6 +78,7 @@ class OnePass:
         with self.progress:
             with self.stage("collect"):
                 dataset_id = self.collect(source)
+                self.require_venue(dataset_id)
             with self.stage("train"):
                 trained = self.train(dataset_id)
             if trained:
@@ -94,6 +96,15 @@ class OnePass:
     def collect(self, source: str) -> str:
         result = self.execute("collect", {"bars": {"source": source, "drill": self.drill}})
         return str(result.output_for_node("bars"))
+
+    def require_venue(self, dataset_id: str) -> None:
+        """Raise `PassFailedError` where orders of this dataset cannot go where they were asked to go."""
+        goes_to = pass_trading.Services(self.settings, self.databases, dataset_id).venue
+        if self.venue and goes_to != self.venue:
+            raise PassFailedError(
+                f"orders of this data go to {goes_to or 'no venue'}, not to {self.venue}: Indian shares and indices are "
+                "traded at zerodha, pairs such as BTC/USDT at binance. Leave VENUE out, or bring other data"
+            )
 
     def train(self, dataset_id: str) -> bool:
         """Whether there is a model now. Data too short to learn from are no failure: they are kept, and reported on."""
@@ -257,6 +268,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the whole loop once and write <home>/run/summary.json.")
     parser.add_argument("--data", default="auto", help="a file, a folder, binance, synthetic or auto (default)")
     parser.add_argument("--drill", default="", choices=["", "drift"], help="change the replayed data on purpose")
+    parser.add_argument("--venue", default="", choices=["", *sorted(set(pass_trading.VENUES.values()))],
+                        help="where orders must go; default: by the data's exchange")  # fmt: skip
     parser.add_argument("--once", action="store_true", help="do not let a synthetic market run on after the pass")
     parser.add_argument("--speed", default="max", help="steps of the replay per second, or max (default)")
     options = parser.parse_args()
@@ -265,7 +278,9 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     started = datetime.now(UTC)
     try:
-        OnePass(console, drill=options.drill, speed=options.speed, once=options.once).run(options.data)
+        OnePass(console, drill=options.drill, speed=options.speed, once=options.once, venue=options.venue).run(
+            options.data
+        )
     except (PassFailedError, pass_trading.TradingStalledError) as problem:
         console.print(f"\n[bold red]The pass stopped.[/bold red] {problem}", highlight=False)
         return 1

@@ -1,7 +1,7 @@
 """Order by order and fill by fill: the platform's books against the sandbox's own, which no engine ever reads."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import select
 from trading_platform.settings import Settings
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Account, Fill, Intent, Order
+from trading_platform.venues.zerodha.venue import tag_of
 
 MOST_SHOWN = 10
 LOOKS = 4
@@ -50,8 +51,11 @@ def _look(settings: Settings, databases: Databases, dataset_id: str) -> BooksCom
     with httpx.Client(base_url=str(settings.sandbox_url), headers=headers, timeout=60) as sandbox:
         for group_id in databases.group_ids():
             with databases.group(group_id) as session:
-                accounts = session.scalars(select(Account.account_id).where(Account.dataset_id == dataset_id)).all()
-                for account in accounts:
+                accounts = session.execute(
+                    select(Account.account_id, Account.venue).where(Account.dataset_id == dataset_id)
+                ).all()
+                for account, venue in accounts:
+                    naming = KITE if venue == "zerodha" else BINANCE
                     theirs = {kind: _ask(sandbox, kind, account) for kind in ("orders", "fills")}
                     orders = session.scalars(
                         select(Order).join(Intent, Intent.intent_id == Order.intent_id).where(
@@ -61,8 +65,17 @@ def _look(settings: Settings, databases: Databases, dataset_id: str) -> BooksCom
                     fills = session.scalars(select(Fill).where(Fill.account_id == account))
                     found.orders += len(theirs["orders"])
                     found.fills += len(theirs["fills"])
-                    found.differences += _differences("order", map(_order, orders), map(_their_order, theirs["orders"]))
-                    found.differences += _differences("fill", map(_fill, fills), map(_their_fill, theirs["fills"]))
+                    contracts = dict(
+                        session.execute(
+                            select(Intent.client_order_id, Intent.contract).where(Intent.account_id == account)
+                        ).all()
+                    )
+                    ours = [_order(row, naming) for row in orders]
+                    found.differences += _differences("order", ours, map(_their_order, theirs["orders"]))
+                    ours = [_fill(row, contracts[row.client_order_id], naming) for row in fills]
+                    found.differences += _differences(
+                        "fill", ours, (_their_fill(row, naming) for row in theirs["fills"])
+                    )
     return found
 
 
@@ -71,9 +84,25 @@ def _ask(sandbox: httpx.Client, kind: str, account: str) -> list[dict[str, Any]]
     return list(answer.raise_for_status().json())
 
 
-def _order(row: Order) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Naming:
+    """How our names are found at a venue: order ids, the venue's own numbers, trade numbers; and who takes the fee."""
+
+    client_id: Callable[[str], str]
+    order_number: Callable[[str], str]
+    trade_number: Callable[[str], str]
+    takes_fees: bool
+
+
+BINANCE = Naming(str, str, str, takes_fees=True)
+# Kite knows tags, numbers that begin with the day, and bills charges at its end.
+KITE = Naming(tag_of, lambda number: str(int(number[6:])), lambda trade: trade.partition("-")[2], takes_fees=False)
+
+
+def _order(row: Order, naming: Naming) -> dict[str, Any]:
+    number = naming.order_number(row.venue_order_id) if row.venue_order_id else None
     return {
-        "id": row.client_order_id, "venue id": row.venue_order_id, "symbol": row.symbol, "side": row.side,
+        "id": naming.client_id(row.client_order_id), "venue id": number, "symbol": row.contract, "side": row.side,
         "quantity": row.quantity, "filled": row.filled_quantity,
     }  # fmt: skip
 
@@ -85,17 +114,17 @@ def _their_order(row: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _fill(row: Fill) -> dict[str, Any]:
+def _fill(row: Fill, contract: str, naming: Naming) -> dict[str, Any]:
     return {
-        "id": f"{row.symbol} {row.trade_id}", "order": row.client_order_id, "price": row.price,
-        "quantity": row.quantity, "fee": row.fee,
+        "id": f"{contract} {naming.trade_number(row.trade_id)}", "order": naming.client_id(row.client_order_id),
+        "price": row.price, "quantity": row.quantity, **({"fee": row.fee} if naming.takes_fees else {}),
     }  # fmt: skip
 
 
-def _their_fill(row: Mapping[str, Any]) -> dict[str, Any]:
+def _their_fill(row: Mapping[str, Any], naming: Naming) -> dict[str, Any]:
     return {
         "id": f"{row['symbol']} {row['trade_id']}", "order": row["client_order_id"], "price": Decimal(row["price"]),
-        "quantity": Decimal(row["quantity"]), "fee": Decimal(row["fee"]),
+        "quantity": Decimal(row["quantity"]), **({"fee": Decimal(row["fee"])} if naming.takes_fees else {}),
     }  # fmt: skip
 
 

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     api_url: str = Field(default="http://127.0.0.1:8400", description="Where the dashboard reaches the API.")
     dagster_url: str | None = Field(default=None, description="The writable Dagster UI (loopback only).")
     sandbox_url: str | None = Field(default=None, description="Base URL of the sandbox exchange.")
+    sandbox_kite_url: str | None = Field(
+        default=None, description="Root of the sandbox's Kite Connect, for paper accounts at Zerodha."
+    )
     sandbox_admin_token: SecretStr | None = Field(
         default=None, description="Bearer token of the sandbox's own control routes (replay clock, accounts, books)."
     )

@@ -3,7 +3,7 @@
 An engine builds portfolios when it starts, and again whenever it cannot be sure that memory and books agree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -28,7 +28,10 @@ from trading_platform.storage.group import (
     Subscription,
 )
 from trading_platform.venues.binance import BinanceVenue
-from trading_platform.venues.port import QueryFailedError
+from trading_platform.venues.port import OrderVenue, QueryFailedError
+from trading_platform.venues.zerodha.transport import ROOT as KITE
+from trading_platform.venues.zerodha.transport import KiteTransport
+from trading_platform.venues.zerodha.venue import ZerodhaVenue
 
 ZERO = Decimal(0)
 SAFE_LIMITS = Limits(ZERO, ZERO, 0, 0, 0, ZERO)
@@ -78,9 +81,12 @@ async def terms(session: AsyncSession) -> Terms:
 
 async def load_portfolios(
     session: AsyncSession, settings: Settings, dataset_id: DatasetId, live_venue: str | None,
-    market_time: datetime | None,
+    market_time: datetime | None, now: Callable[[], datetime],
 ) -> list[Portfolio]:  # fmt: skip
-    """All accounts of the dataset with terms, holdings and the day's counts; cash is asked of the venue later."""
+    """All accounts of the dataset with terms, holdings and the day's counts; cash is asked of the venue later.
+
+    `now`: the market's clock, by which venues with sessions decide what may be sent.
+    """
     vault = Vault(settings)
     accounts = await session.scalars(
         select(Account).where(*_tradable(dataset_id, live_venue)).order_by(Account.account_id)
@@ -94,7 +100,7 @@ async def load_portfolios(
             kind=account.kind,
             armed=account.kind == "live" and account.armed_at is not None,
             currency=account.currency,
-            venue=_venue(settings, account, await _keys(session, vault, account)),
+            venue=_venue(settings, account, await _keys(session, vault, account), now),
             limits=SAFE_LIMITS,
             holdings=await _holdings(session, account),
         )
@@ -118,15 +124,18 @@ def _tradable(dataset_id: DatasetId, live_venue: str | None) -> tuple[ColumnElem
     return belongs, Account.closed_at.is_(None), or_(Account.kind == "sandbox", Account.armed_at.is_not(None)), has_keys
 
 
-def _venue(settings: Settings, account: Account, keys: Mapping[str, str]) -> BinanceVenue:
-    if account.kind == "live":
-        return BinanceVenue(None, keys["api_key"], keys["api_secret"], armed=account.armed_at is not None)
-    if settings.sandbox_url is None:
+def _venue(settings: Settings, account: Account, keys: Mapping[str, str], now: Callable[[], datetime]) -> OrderVenue:
+    live, armed = account.kind == "live", account.armed_at is not None
+    sandbox = settings.sandbox_kite_url if account.venue == "zerodha" else settings.sandbox_url
+    if not live and sandbox is None:
         raise QueryFailedError(
             f"paper account {account.account_id} needs the sandbox, and no address of it is known: start the platform "
-            "(`trading-platform up`) or set TP_SANDBOX_URL"
+            "(`trading-platform up`) or set TP_SANDBOX_URL and TP_SANDBOX_KITE_URL"
         )
-    return BinanceVenue(settings.sandbox_url, keys["api_key"], keys["api_secret"])
+    if account.venue == "zerodha":
+        transport = KiteTransport(keys["api_key"], keys.get("access_token"), root=KITE if live else sandbox or "")
+        return ZerodhaVenue(transport, now, armed=armed)
+    return BinanceVenue(None if live else sandbox, keys["api_key"], keys["api_secret"], armed=armed)
 
 
 async def _keys(session: AsyncSession, vault: Vault, account: Account) -> Mapping[str, str]:

@@ -151,8 +151,9 @@ class Engine:
                 self.cursor = self._cursor_on_disk = cursor.seq if cursor else 0
                 self.market_time = cursor.market_time if cursor else None
                 self.portfolios = await load_portfolios(
-                    session, self.databases.settings, self.dataset_id, self.live_venue, self.market_time
-                )
+                    session, self.databases.settings, self.dataset_id, self.live_venue, self.market_time,
+                    lambda: self._now() or datetime.now(UTC),
+                )  # fmt: skip
             if self.portfolios or self.stop.is_set():
                 break
             await self._pause(0.3)

@@ -21,6 +21,7 @@ from trading_platform.market_data.lake import BAR_SCHEMA, QUARANTINE_SCHEMA
 from trading_platform.market_data.reading import Batch
 from trading_platform.market_data.tables import UnreadableFileError
 from trading_platform.markets.calendars import DAY_SECONDS, calendar
+from trading_platform.markets.sessions import is_trading_day, session_of
 
 MAX_LOST = 0.05
 MAX_OUTSIDE = 0.5
@@ -240,11 +241,20 @@ def _as_bars(good: pl.DataFrame, are_ticks: bool, venue: str, interval: int, dat
 
 
 def with_availability(rows: pl.DataFrame, venue: str, interval: int) -> pl.DataFrame:
-    """Add `available_at`: the bar's end, or its session's close where that comes first. Needs `closes_at`."""
+    """Add `available_at`: the bar's end, or its session's close where that comes first. Needs `closes_at`.
+
+    A daily bar of an Indian exchange is final when the session after the close has ended.
+    """
     end = pl.col("open_time") + pl.duration(seconds=interval)
     if calendar(venue).never_closes or interval > DAY_SECONDS:
         return rows.with_columns(available_at=end)
-    return rows.with_columns(available_at=pl.min_horizontal(end, "closes_at"))
+    known = rows.with_columns(available_at=pl.min_horizontal(end, "closes_at"))
+    if venue != "nse" or interval < DAY_SECONDS:
+        return known
+    days = known["session_date"].unique().drop_nulls().to_list()
+    final = {day: session_of("NSE", day)[-1].ends for day in days if is_trading_day("NSE", day)}
+    last = pl.col("session_date").replace_strict(final, default=None, return_dtype=pl.Datetime("us", "UTC"))
+    return known.with_columns(available_at=pl.coalesce(last, "available_at"))
 
 
 def _aggregate(ticks: pl.DataFrame, interval: int) -> pl.DataFrame:

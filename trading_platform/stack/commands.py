@@ -47,6 +47,12 @@ def up(
     drill: Annotated[
         str | None, typer.Option(help="Plant something to watch the platform react: `drift`.", show_default=False)
     ] = None,
+    venue: Annotated[
+        str | None,
+        typer.Option(
+            help="Where orders go: `binance` or `zerodha`. Default: by the data's exchange.", show_default=False
+        ),
+    ] = None,
     passed_on: Annotated[
         list[str] | None,
         typer.Argument(help="After `--`: options for the pass itself, see `python -m jobs.one_pass --help`."),
@@ -59,13 +65,14 @@ def up(
 
         trading-platform up --data synthetic
         trading-platform up --data ../bars --once
+        trading-platform up --data ../nse_daily --venue zerodha
         trading-platform up --data binance --scale 2 --port 9000
     """
     from trading_platform.stack.servers import ServerStartError
     from trading_platform.stack.up import Order, run
 
     console = Console()
-    options = {"--data": _absolute(data), "--speed": speed, "--drill": drill}
+    options = {"--data": _absolute(data), "--speed": speed, "--drill": drill, "--venue": venue}
     arguments = [part for name, value in options.items() if value is not None for part in (name, value)]
     order = Order(
         home=_home(home),

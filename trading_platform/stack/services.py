@@ -74,6 +74,7 @@ class Plan:
         self.webserver_port = ports.port("dagster-webserver")
         self.readonly_port = ports.port("dagster-readonly")
         self.sandbox_port = ports.port("sandbox")
+        self.sandbox_kite_port = ports.port("sandbox-kite")
         ports.save()
 
     @property
@@ -96,6 +97,7 @@ class Plan:
             "database_url": self.postgres.url if self.postgres else database,
             "redis_url": self.valkey.url if self.valkey else redis,
             "sandbox_url": given.sandbox_url or f"http://127.0.0.1:{self.sandbox_port}",
+            "sandbox_kite_url": given.sandbox_kite_url or f"http://127.0.0.1:{self.sandbox_kite_port}",
             "sandbox_admin_token": token or secret_file(given.secrets_dir / "sandbox_admin_token"),
             "api_url": given.api_url if "api_url" in given.model_fields_set else self.url,
             "dagster_url": self.dagster_url,
@@ -164,7 +166,7 @@ class Plan:
             services.append(
                 self._own(
                     "sandbox", "sandbox", "serve", "--dataset", dataset, "--port", str(self.sandbox_port),
-                    needs=needs, ready_path=f":{self.sandbox_port}/api/v3/ping",
+                    "--kite-port", str(self.sandbox_kite_port), needs=needs, ready_path=f":{self.sandbox_port}/api/v3/ping",
                 )
             )  # fmt: skip
             needs = (*needs, "sandbox")
@@ -207,7 +209,7 @@ class Plan:
                 "client.toolbarMode": "viewer",
             }
             flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-            return [sys.executable, "-P", "-m", "streamlit", "run", str(DASHBOARD / "app.py"), *flags]
+            return [sys.executable, "-P", "-m", "dashboard.serve", *flags]
 
         return [
             Service(

@@ -16,7 +16,7 @@ DELIVERY_LONG = StrategyDefinition(
     # Both sides of a delivery trade by data/charges.toml of 2026: .1189 % to buy, .1037 % to sell, without the
     # depository's 15.34 rupees a sale.
     barriers=BarrierSpec(profit_multiple=1.0, stop_multiple=1.0, horizon_bars=10, cost_per_side=0.0012),
-    target_coverage=0.2,
+    target_coverage=0.5,  # shares rise more often than they fall: every second bar is worth holding
     valid_bars=500,
     capital_fraction=Decimal("0.05"),
 )
