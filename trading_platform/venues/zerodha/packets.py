@@ -12,7 +12,7 @@ keeps.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple
@@ -217,7 +217,7 @@ def _full(frame: bytes, start: int) -> Tick:
     )  # fmt: skip
 
 
-_READERS = {8: _ltp, 28: _index_quote, 32: _index_full, 44: _quote, 184: _full}
+_READERS: dict[int, Callable[[bytes, int], Tick]] = {8: _ltp, 28: _index_quote, 32: _index_full, 44: _quote, 184: _full}
 
 
 def _scale(token: int) -> int:
