@@ -23,7 +23,7 @@ from trading_platform.learning.artifact import write_artifact
 from trading_platform.learning.calibration import Floats
 from trading_platform.learning.certification import Certification, Resolved, certify, own_threshold
 from trading_platform.learning.figures import OutOfSample, figures
-from trading_platform.learning.fitting import Fitted, Predicted, fit_first
+from trading_platform.learning.fitting import Fitted, fit_first
 from trading_platform.learning.models import LEGACY
 from trading_platform.learning.outliers import fit_outliers
 from trading_platform.learning.plan import TrainingPlan
@@ -145,7 +145,7 @@ def _train(
     fitted_at = time.monotonic()
     recertification = 1 + _certifications(parent_row)
     certification = _certify(samples, fitted, recertification)
-    threshold = certification.threshold or own_threshold(_recent(fitted.predicted), plan.target_coverage)
+    threshold = certification.threshold or own_threshold(_recent(fitted), plan.target_coverage)
     path, sha256 = write_artifact(
         databases.settings.artifacts_dir, _document(plan, samples, fitted, threshold, certification.certified)
     )
@@ -186,11 +186,16 @@ def _train(
     return TrainedVersion(version_id, created, row, seconds)
 
 
-def _recent(predicted: Predicted) -> Floats:
-    """Confidences of the newest predictions: how sure a model gets changes with the market, and a threshold from years
-    of history may never be reached again."""
-    newest_first = np.argsort(predicted.rows)[::-1]
-    return predicted.confidence[newest_first[: max(int(len(newest_first) * RECENT_SHARE), RECENT_LEAST)]]
+def _recent(fitted: Fitted) -> Floats:
+    """Confidences that the served calibration gives to the newest out-of-sample scores.
+
+    The newest, because how sure a model gets changes with the market, and a threshold from years of history may never be
+    reached again. The served calibration, because that is what signals will be compared with: the one of the window
+    before, which those predictions were made with, can lie elsewhere altogether.
+    """
+    newest_first = np.argsort(fitted.predicted.rows)[::-1]
+    newest = newest_first[: max(int(len(newest_first) * RECENT_SHARE), RECENT_LEAST)]
+    return fitted.calibrator.many(fitted.predicted.score[newest])
 
 
 def _parent(settings: Settings, row: ModelVersion, kind: str, plan: TrainingPlan) -> Parent:
