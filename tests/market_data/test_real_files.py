@@ -128,8 +128,8 @@ def test_daily_shares_and_the_bhavcopy_agree_but_for_corporate_actions(market_da
     assert len(batches) == 48
     assert list(left_out) == ["sec_bhavdata_full_08082022.csv.gz"]
     daily = judge(batches, "d").bars
-    close = datetime(2022, 8, 8, 10, 0, tzinfo=UTC)
-    assert daily.filter(pl.col("session_date") == date(2022, 8, 8))["available_at"].unique().to_list() == [close]
+    final = datetime(2022, 8, 8, 10, 30, tzinfo=UTC)  # 16:00 IST, when the session after the close has ended
+    assert daily.filter(pl.col("session_date") == date(2022, 8, 8))["available_at"].unique().to_list() == [final]
     _, raw = taken(market_data / "nse_daily" / "sec_bhavdata_full_08082022.csv.gz")
     both = daily.join(raw.bars, on=["symbol", "open_time"], suffix="_raw")
     assert len(both) == 48

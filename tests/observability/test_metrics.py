@@ -15,12 +15,12 @@ from trading_platform.settings import Settings
 def test_a_worker_serves_and_announces_its_metrics(tmp_path: Path) -> None:
     settings = Settings(home_dir=tmp_path, environment="test")
     port = metrics.serve("engine:g1", settings)
-    metrics.ORDERS.labels(group="g1", result="filled").inc(3)
+    metrics.ORDERS.labels(group="of_this_test", result="filled").inc(3)
     families = {
         family.name: family
         for family in text_string_to_metric_families(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
     }
-    sample = next(s for s in families["tp_orders"].samples if s.labels == {"group": "g1", "result": "filled"})
+    sample = next(s for s in families["tp_orders"].samples if s.labels == {"group": "of_this_test", "result": "filled"})
     assert sample.value == 3
     announced = json.loads((tmp_path / "run" / "metrics" / "engine_g1.json").read_text())
     assert announced == [{"targets": [f"127.0.0.1:{port}"], "labels": {"service": "engine:g1", "environment": "test"}}]
