@@ -1,6 +1,6 @@
 """Starts Streamlit on the dashboard, with what its pages import already loaded: the first visitor waits for nothing.
 
-    python -m dashboard.serve --server.port 8501
+python -m dashboard.serve --server.port 8501
 """
 
 import importlib

@@ -1,5 +1,6 @@
 """Instruments as the broker's own dump lists them, and quantities and prices that an order may have."""
 
+import gzip
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from trading_platform.markets.contracts import (
     parse_symbol,
     segment_of,
 )
+from trading_platform.markets.effective import NoRuleError
 from trading_platform.markets.quantities import FreezeTable
 from trading_platform.markets.ticks import check_tick, round_price, tick_by_price
 
@@ -175,7 +177,24 @@ def test_a_lot_is_a_lot(quantity: int, nearest: int) -> None:
     ],
 )  # fmt: skip
 def test_price_steps_by_price(kind: Any, price: str, tick: str) -> None:
-    assert tick_by_price(kind, D(price), DAY) == D(tick)
+    assert tick_by_price(kind, D(price), DAY) == (D(tick), False)
+
+
+@pytest.mark.parametrize(
+    ("day", "price", "tick"),
+    [
+        (date(2021, 3, 1), "100", "0.05"), (date(2024, 6, 9), "100", "0.05"), (date(2024, 6, 10), "100", "0.01"),
+        (date(2025, 4, 14), "1500", "0.05"), (date(2025, 4, 15), "1500", "0.10"),
+    ],
+)  # fmt: skip
+def test_price_steps_of_shares_changed_twice(day: date, price: str, tick: str) -> None:
+    assert tick_by_price("share", D(price), day) == (D(tick), False)
+
+
+def test_a_price_step_older_than_its_table_says_so() -> None:
+    assert tick_by_price("index_future", D(14_000), date(2021, 3, 1)).rules_backdated
+    with pytest.raises(NoRuleError, match="positive"):
+        tick_by_price("share", D(0), DAY)
 
 
 @settings(max_examples=100)
@@ -194,3 +213,28 @@ def test_a_price_off_the_tick_names_the_nearest() -> None:
     assert denial is not None
     assert (denial.code, denial.nearest) == ("PRICE_TICK", D("26000.10"))
     assert check_tick(D("26000.10"), traded) is None
+
+
+def test_an_index_of_the_dump_is_refused_by_name() -> None:
+    """The broker lists indices with a lot and a tick of 0."""
+    level = next(iter(book("256265,1001,NIFTY 50,NIFTY 50,0,,0,0,0,EQ,INDICES,NSE")))
+    assert level.is_index
+    for denial in (check_tick(D(25_000), level), FreezeTable().check(1, level, DAY)):
+        assert denial is not None
+        assert denial.code == "INSTRUMENT_UNTRADABLE"
+    with pytest.raises(ValueError, match="INSTRUMENT_UNTRADABLE"):
+        FreezeTable().slices(1, level, DAY)
+
+
+def test_a_lot_above_the_freeze_is_no_order() -> None:
+    table, traded = FreezeTable({"UNHEARD": 30}), contract("UNHEARD", 40)
+    denial = table.check(40, traded, DAY)
+    assert denial is not None
+    assert denial.code == "QUANTITY_FREEZE"
+    with pytest.raises(ValueError, match="out of date"):
+        table.slices(40, traded, DAY)
+
+
+def test_a_dump_that_is_still_zipped_is_named() -> None:
+    with pytest.raises(BadDumpError, match="unzip"):
+        ContractBook.from_csv(gzip.compress(HEADER.encode()), DAY)

@@ -1,32 +1,33 @@
-"""Bands, halts, exposure, bans and corporate actions, each at its edge."""
+"""Bands, halts, exposure, bans and margins, each at its edge."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from trading_platform.identifiers import Symbol
 from trading_platform.markets.contracts import Contract
-from trading_platform.markets.corporate_actions import CorporateAction, adjust, adjust_position
 from trading_platform.markets.margins import margin_of
 from trading_platform.markets.market_halts import MarketHalt, MarketState, trigger_points
 from trading_platform.markets.position_limits import (
+    BadBanListError,
     BanList,
     Exposure,
     ban_after_day,
     check_ban,
     check_exposure,
+    check_share,
     future_equivalent,
     option_delta,
     option_price,
+    utilisation,
 )
 from trading_platform.markets.price_bands import (
     Activity,
@@ -37,6 +38,7 @@ from trading_platform.markets.price_bands import (
     closing_auction_limits,
     locked,
 )
+from trading_platform.markets.price_ranges import check_limit_protection, check_stop_range
 
 D = Decimal
 DAY = date(2026, 11, 23)
@@ -85,28 +87,74 @@ def test_no_entry_whose_exit_could_not_be_placed() -> None:
 
 
 def test_the_closing_auction_is_within_three_percent() -> None:
-    limits = closing_auction_limits(D("1573.15"), D("0.10"))
+    limits = closing_auction_limits(D("1573.15"), D("0.10"), DAY)
     assert limits == CircuitLimits(D("1526.0"), D("1620.3"))
     assert all(abs(bound / D("1573.15") - 1) <= D("0.03") for bound in (limits.lower, limits.upper))
 
 
 def test_a_band_is_flexed_after_its_cooling_and_slides_as_a_whole() -> None:
-    band = DynamicBand.of_day(D(1000), D("0.05"))
-    assert (band.lower, band.upper) == (D(900), D(1100))
+    band = DynamicBand.of_day(D(1000), D("0.05"), DAY)
+    assert band.limits == CircuitLimits(D(900), D(1100))
     assert band.traded(D("1098.95"), at("11:00"), BUSY, BUSY).armed_at is None, "9.895 % is not 9.90 %"
     assert band.traded(D(1099), at("11:00"), BUSY, QUIET).armed_at is None
     armed = band.traded(D(1099), at("11:00"), BUSY, BUSY)
     assert armed.at(at("11:14:59"), D("0.05")) == armed
     flexed = armed.at(at("11:15"), D("0.05"))
-    assert (flexed.lower, flexed.upper, flexed.flexes) == (D(950), D(1150), 1)
+    assert (flexed.limits, flexed.flexes) == (CircuitLimits(D(950), D(1150)), 1)
     late = band.traded(D("901"), at("15:01"), BUSY, BUSY).at(at("15:06"), D("0.05"))
-    assert (late.lower, late.upper) == (D(850), D(1050)), "five minutes in the last half hour"
-    widths = [flexed.upper]
+    assert late.limits == CircuitLimits(D(850), D(1050)), "five minutes in the last half hour"
+    widths = [flexed.limits.upper]
     for hour in range(4):
-        flexed = flexed.traded(flexed.upper, at("12:00") + timedelta(hours=2 * hour), BUSY, BUSY)
+        flexed = flexed.traded(flexed.limits.upper, at("12:00") + timedelta(hours=2 * hour), BUSY, BUSY)
         flexed = flexed.at(at("12:00") + timedelta(hours=2 * hour + 1), D("0.05"))
-        widths.append(flexed.upper)
+        widths.append(flexed.limits.upper)
     assert [two - one for one, two in pairwise(widths)] == [50, 30, 30, 20]
+
+
+def test_a_band_that_is_flexed_between_check_and_send_cancels_what_was_allowed() -> None:
+    """Sliding bands: after a flex upwards a resting purchase near the old lower limit is outside, and is named."""
+    band = DynamicBand.of_day(D(1000), D("0.05"), DAY).traded(D(1100), at("11:00"), BUSY, BUSY)
+    assert check_price(D(910), band.at(at("11:14:59"), D("0.05")).limits) is None
+    denial = check_price(D(910), band.at(at("11:15"), D("0.05")).limits)
+    assert denial is not None
+    assert (denial.code, denial.nearest) == ("PRICE_CIRCUIT", D(950))
+
+
+@pytest.mark.parametrize(
+    ("kind", "exchange", "side", "trigger", "passes", "refused"),
+    [
+        ("EQ", "NSE", "buy", "50", "51.5", "51.55"), ("EQ", "NSE", "sell", "100", "97", "96.95"),
+        ("FUT", "NFO", "buy", "100", "103", "103.05"), ("CE", "NFO", "buy", "50", "60", "60.05"),
+        ("CE", "NFO", "sell", "100", "80", "79.95"), ("FUT", "BFO", "buy", "10000", "10200", "10200.05"),
+        ("FUT", "BFO", "sell", "80000", "78400", "78399.95"),
+    ],
+)  # fmt: skip
+def test_the_limit_of_a_stop_is_near_its_trigger(
+    kind: str, exchange: str, side: Any, trigger: str, passes: str, refused: str
+) -> None:
+    traded = replace(derivative(kind), exchange=exchange)
+    assert check_stop_range(side, D(passes), D(trigger), traded, DAY) is None
+    denial = check_stop_range(side, D(refused), D(trigger), traded, DAY)
+    assert denial is not None
+    assert (denial.code, denial.nearest) == ("STOP_RANGE", D(passes))
+
+
+def test_no_range_is_made_up_where_none_is_known() -> None:
+    assert check_stop_range("buy", D(900), D(100), replace(derivative(), exchange="MCX"), DAY) is None
+    old = replace(derivative(), exchange="BFO")
+    assert check_stop_range("buy", D(10_500), D(10_000), old, date(2026, 1, 18)) is None
+    assert check_stop_range("buy", D(10_500), D(10_000), old, date(2026, 1, 19)) is not None
+
+
+def test_an_option_s_limit_is_within_its_protection_on_the_far_side() -> None:
+    call = derivative("CE", strike=800)
+    assert check_limit_protection("buy", D(70), D(50), call, DAY) is None
+    too_high = check_limit_protection("buy", D("140.05"), D(100), call, DAY)
+    assert too_high is not None
+    assert (too_high.code, too_high.nearest) == ("PRICE_PROTECTION", D(140))
+    assert check_limit_protection("buy", D(1), D(100), call, DAY) is None, "a patient purchase"
+    assert check_limit_protection("sell", D("59.95"), D(100), call, DAY) is not None
+    assert check_limit_protection("buy", D(900), D(100), derivative(), DAY) is None, "a future"
 
 
 # --- market-wide halts -----------------------------------------------------------------------------------------------
@@ -211,6 +259,23 @@ def test_without_today_s_ban_list_nothing_new_goes_out() -> None:
 def test_the_exchange_s_ban_file() -> None:
     data = b"Securities in Ban For Trade Date 23-NOV-2026:\n1,SAIL\n2,SAMMAANCAP\n"
     assert BanList.from_csv(data, DAY).underlyings == {"SAIL", "SAMMAANCAP"}
+    nobody = b"Securities in Ban For Trade Date 23-NOV-2026: NIL\n"
+    assert BanList.from_csv(nobody, DAY).underlyings == frozenset()
+    in_a_line = b"Securities in Ban For Trade Date 23-NOV-2026: 1,M&M,2,BAJAJ-AUTO,3,360ONE."
+    assert BanList.from_csv(in_a_line, DAY).underlyings == {"M&M", "BAJAJ-AUTO", "360ONE"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"<html><body>Access Denied</body></html>", b"\xff\xfe\x00", b"1,SAIL\n",
+        b"Securities in Ban For Trade Date 20-NOV-2026:\n1,SAIL\n", b"Securities in Ban For Trade Date 23-NOV-2026:\n",
+        b"Securities in Ban For Trade Date 23-NOV-2026:\n<html>",
+    ],
+)  # fmt: skip
+def test_what_is_no_ban_list_is_not_taken_for_an_empty_one(data: bytes) -> None:
+    with pytest.raises(BadBanListError, match="fetch the exchange's file again"):
+        BanList.from_csv(data, DAY)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +300,16 @@ def test_exposure_limits_at_their_edge() -> None:
     assert house.code == "POSITION_HOUSE"
 
 
+def test_an_individual_s_share_of_the_market_wide_limit() -> None:
+    assert check_share(derivative(), D(-100), D(1000), DAY) is None
+    denial = check_share(derivative(), D("-100.1"), D(1000), DAY)
+    assert denial is not None
+    assert (denial.code, denial.nearest) == ("POSITION_SHARE", 100)
+    assert utilisation(D(95), D(100)) == D("0.95")
+    with pytest.raises(ValueError, match="positive"):
+        utilisation(D(95), D(0))
+
+
 def test_margins_are_never_below_the_premium_and_never_above_the_value() -> None:
     assert margin_of("delivery", "buy", D(1000), DAY).total == 1000
     assert margin_of("intraday", "buy", D(1000), DAY).total == 200
@@ -243,62 +318,5 @@ def test_margins_are_never_below_the_premium_and_never_above_the_value() -> None
     assert D(6500) < short.total < D(1_690_000)
     with pytest.raises(ValueError, match="underlying_value"):
         margin_of("options", "sell", D(6500), DAY)
-
-
-# --- corporate actions -----------------------------------------------------------------------------------------------
-
-
-def bars(closes: list[float]) -> pl.DataFrame:
-    days = [date(2026, 1, 5) + timedelta(days=n) for n in range(len(closes))]
-    return pl.DataFrame(
-        {
-            "symbol": "X", "session_date": days, "open": closes, "high": closes, "low": closes, "close": closes,
-            "volume": [100.0] * len(closes),
-        }
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("action", "factor", "shares"),
-    [
-        (("split", D(10), D(1)), 0.1, 10), (("bonus", D(1), D(1)), 0.5, 2), (("bonus", D(1), D(2)), 2 / 3, 1.5),
-    ],
-)  # fmt: skip
-def test_history_before_a_split_or_bonus_is_of_today_s_shares(
-    action: tuple[Any, Decimal, Decimal], factor: float, shares: float
-) -> None:
-    kind, ratio, per = action
-    ex = CorporateAction(Symbol("X"), date(2026, 1, 7), kind, ratio, per)
-    after = [1000 * factor, 1010 * factor]
-    seen = adjust(bars([990.0, 1000.0, *after]), [ex], date(2026, 2, 1))
-    assert seen["close"].to_list() == pytest.approx([990 * factor, 1000 * factor, *after])
-    assert seen["volume"].to_list() == pytest.approx([100 * shares, 100 * shares, 100, 100])
-    returns = seen["close"].pct_change().drop_nulls().to_list()
-    assert returns[1] == pytest.approx(0), "no jump on the ex-date"
-
-
-def test_an_action_is_not_known_before_its_ex_date() -> None:
-    ex = CorporateAction(Symbol("X"), date(2026, 1, 7), "split", D(10))
-    frame = bars([990.0, 1000.0])
-    assert adjust(frame, [ex], date(2026, 1, 6)).equals(frame)
-    other = CorporateAction(Symbol("Y"), date(2026, 1, 6), "split", D(10))
-    assert adjust(frame, [other], date(2026, 2, 1)).equals(frame)
-
-
-def test_a_dividend_lowers_the_prices_before_it() -> None:
-    ex = CorporateAction(Symbol("X"), date(2026, 1, 7), "dividend", amount=D(20))
-    seen = adjust(bars([500.0, 1000.0, 980.0]), [ex], date(2026, 2, 1))
-    assert seen["close"].to_list() == pytest.approx([490, 980, 980])
-    with pytest.raises(ValueError, match="not believable"):
-        CorporateAction(Symbol("X"), DAY, "dividend", amount=D(20)).price_factor(D(20))
-
-
-@settings(max_examples=100)
-@given(st.integers(1, 10_000), st.decimals("1", "5000", places=2), st.integers(1, 10), st.integers(1, 10))
-def test_what_a_holder_has_is_worth_the_same(quantity: int, price: Decimal, ratio: int, per: int) -> None:
-    action = CorporateAction(Symbol("X"), DAY, "bonus", D(ratio), D(per))
-    held = adjust_position(D(quantity), price, action, price)
-    assert held.quantity == held.quantity.to_integral_value()
-    worth = held.quantity * price / action.shares + held.cash
-    assert abs(worth - quantity * price) < D("0.000001") * quantity * price
-    assert abs(held.average_price * action.shares - price) < D("0.000001")
+    assert margin_of("intraday", "buy", D(1000), date(2020, 1, 1)).rules_backdated
+    assert not short.rules_backdated

@@ -1,13 +1,17 @@
 """Days around which the rules changed, days that are odd, and what must hold on every day."""
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trading_platform.markets.calendars import calendar
+from trading_platform.markets.effective import RuleTableError
 from trading_platform.markets.sessions import (
     Phase,
     amo_release,
@@ -17,6 +21,7 @@ from trading_platform.markets.sessions import (
     phase_at,
     session_of,
     square_off_at,
+    use_exceptional_days,
 )
 
 IST = ZoneInfo("Asia/Kolkata")
@@ -75,7 +80,7 @@ def test_what_the_closing_auction_takes() -> None:
     assert not phase_at("NSE", ist("2026-08-03", "15:16"), closing_auction=True).order_types
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(SEGMENTS), st.dates(date(2015, 1, 1), date(2026, 12, 31)), st.booleans(),
 )  # fmt: skip
@@ -130,8 +135,110 @@ def test_we_leave_before_the_broker_does() -> None:
     assert square_off_at("NSE", date(2026, 11, 23)) == ist("2026-11-23", "15:15")
     assert square_off_at("NFO", date(2026, 11, 23)) == ist("2026-11-23", "15:25")
     assert square_off_at("NSE", date(2026, 11, 8)) == ist("2026-11-08", "19:05"), "ten minutes before a Muhurat ends"
+    assert square_off_at("MCX", date(2026, 1, 1)) == ist("2026-01-01", "16:50"), "as the broker did on that half day"
 
 
 def test_old_days_go_by_the_oldest_rules_and_say_so() -> None:
     assert not phase_at("NSE", ist("2021-04-16", "11:00")).rules_backdated
     assert phase_at("NSE", ist("2009-04-16", "11:00")).rules_backdated
+
+
+@pytest.mark.parametrize(
+    ("day", "clock", "phase"),
+    [
+        ("2026-01-01", "16:59:59", Phase.CONTINUOUS),  # New Year: the morning alone
+        ("2026-01-01", "17:00:00", Phase.CLOSED),
+        ("2026-01-15", "16:59:59", Phase.CLOSED),  # elections: the evening alone
+        ("2026-01-15", "17:00:00", Phase.CONTINUOUS),
+        ("2026-01-15", "23:54:59", Phase.CONTINUOUS),
+        ("2026-01-26", "18:00:00", Phase.CLOSED),  # a national holiday
+        ("2026-02-01", "09:00:00", Phase.CONTINUOUS),  # the Budget, on a Sunday
+        ("2026-02-01", "17:00:00", Phase.CLOSED),
+        ("2026-03-03", "23:54:59", Phase.CONTINUOUS),  # New York still on winter time
+        ("2026-03-26", "23:30:00", Phase.CLOSED),
+        ("2026-11-24", "17:00:00", Phase.CONTINUOUS),
+        ("2021-02-24", "16:00:00", Phase.CONTINUOUS),  # the outage was NSE's
+        ("2021-02-24", "20:00:00", Phase.CONTINUOUS),
+    ],
+)  # fmt: skip
+def test_commodities_have_half_days(day: str, clock: str, phase: Phase) -> None:
+    span = phase_at("MCX", ist(day, clock))
+    assert span.phase is phase
+    assert "IOC" not in span.validities
+
+
+def test_an_order_for_an_exceptional_session_waits_for_its_opening() -> None:
+    assert amo_release("NSE", "LIMIT", ist("2026-11-07", "12:00")) == ist("2026-11-08", "18:15"), "Muhurat"
+    assert amo_release("MCX", "LIMIT", ist("2026-01-14", "23:59")) == ist("2026-01-15", "17:00")
+
+
+def test_after_the_last_known_holiday_weekdays_are_taken_for_trading_days_and_say_so() -> None:
+    known = calendar("nse").known_until
+    assert known is not None
+    assert known >= date(2026, 12, 31)
+    weekday = known + timedelta(days=400)
+    weekday += timedelta(days=(2 - weekday.weekday()) % 7)
+    spans = session_of("NSE", weekday)
+    assert spans
+    assert all(span.day_guessed for span in spans)
+    assert not session_of("NSE", weekday + timedelta(days=3)), "a Saturday"
+    assert not session_of("NSE", date(2026, 11, 23))[0].day_guessed
+    assert next_open("NSE", ist("2026-12-31", "20:00")) == ist("2027-01-01", "09:00")
+    assert not is_trading_day("NFO", date(2027, 1, 26))
+
+
+@pytest.fixture
+def operators_days(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    def use(text: str) -> None:
+        (tmp_path / "days.toml").write_text(text)
+        use_exceptional_days(tmp_path / "days.toml")
+
+    yield use
+    use_exceptional_days(None)
+
+
+def test_an_operator_s_file_closes_a_day_and_moves_a_session(operators_days: Callable[[str], None]) -> None:
+    assert is_trading_day("NSE", date(2026, 12, 1))
+    operators_days(
+        """
+        [[closure]]
+        date = 2026-12-01
+        source = "an election, announced yesterday"
+
+        [[session]]
+        date = 2026-11-08
+        opens = "13:45"
+        closes = "14:45"
+        tag = "muhurat"
+        source = "the circular of the day"
+
+        [[closure]]
+        date = 2026-12-02
+        segments = ["CDS", "BCD"]
+        source = "banks are closed"
+        """
+    )
+    assert not is_trading_day("NSE", date(2026, 12, 1))
+    assert not calendar("nse").sessions(date(2026, 12, 1), date(2026, 12, 1))
+    assert is_trading_day("MCX", date(2026, 12, 1)), "shares alone, where no segments are named"
+    assert phase_at("NSE", ist("2026-11-08", "14:00")).phase is Phase.CONTINUOUS
+    assert phase_at("NSE", ist("2026-11-08", "18:30")).phase is Phase.CLOSED, "the packaged hours are replaced"
+    assert not is_trading_day("CDS", date(2026, 12, 2))
+    assert is_trading_day("NFO", date(2026, 12, 2))
+    use_exceptional_days(None)
+    assert is_trading_day("NSE", date(2026, 12, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('[[closures]]\ndate = 2026-12-01\nsource = "x y"', "closures"),
+        ('[[closure]]\ndate = 2026-12-01\nsegments = ["NYSE"]\nsource = "x y"', "segments"),
+        ('[[session]]\ndate = 2026-12-01\nopens = "19:15"\ncloses = "18:15"\ntag = "muhurat"\nsource = "x y"', "opens at"),
+        ("[[closure", "cannot read"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_wrong_changes_nothing(operators_days: Callable[[str], None], text: str, why: str) -> None:
+    with pytest.raises(RuleTableError, match=why):
+        operators_days(text)
+    assert is_trading_day("NSE", date(2026, 12, 1))

@@ -3,6 +3,9 @@
 A *session* is one uninterrupted stretch of trading, `[opens_at, closes_at)`, on a session date. A venue that never
 closes has one session a UTC day. Bars start at the session's open and step by their interval; the last one of a session
 may be shorter, and a daily bar is one a session date, opened with its first session.
+
+Holidays are known up to a day (`Calendar.known_until`); weekdays after it are taken for trading days until the exchange
+says otherwise, and exceptional days of either kind come from `exceptional_days.py`.
 """
 
 import tomllib
@@ -16,11 +19,17 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from trading_platform.identifiers import Venue
+from trading_platform.markets.exceptional_days import ExceptionalDays, Segment, sessions_and_closures
 
 DATA = Path(__file__).parent / "data"
 DAY_SECONDS = 86_400
+INDIA = ZoneInfo("Asia/Kolkata")
+GUESSED_DAYS = 800
+"""How many days after the last known one are taken to follow the weekly pattern: futures are listed for a year and more."""
 TIME = pl.Datetime("us", "UTC")
 LOCATED = {"session_date": pl.Date(), "opens_at": TIME, "closes_at": TIME, "tag": pl.String()}
+_override: ExceptionalDays | None = None
+"""An operator's exceptional days; set by `use_override` alone."""
 
 
 class UnknownVenueError(LookupError):
@@ -29,7 +38,7 @@ class UnknownVenueError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One stretch of trading. Times are aware UTC; `tag` is continuous, regular, muhurat, extended or special."""
+    """One stretch of trading. Times are aware UTC; `tag` is continuous, regular, muhurat, extended, half_day or special."""
 
     session_date: date
     opens_at: datetime
@@ -53,11 +62,16 @@ class Calendar:
     def never_closes(self) -> bool:
         return self.name == "24x7"
 
-    def sessions(self, first: date, last: date) -> list[Session]:
-        """Sessions of the session dates `first` to `last`, both included, in order."""
+    @property
+    def known_until(self) -> date | None:
+        """The last day whose holidays are known; None for a venue that never closes."""
+        return None if self.never_closes else _schedule(self.name)[-1].session_date
+
+    def sessions(self, first: date, last: date, segment: Segment = "NSE") -> list[Session]:
+        """Sessions of the session dates `first` to `last`, both included, in order; shares' where no segment is said."""
         if self.never_closes:
             return [_utc_day(first + timedelta(days=n)) for n in range((last - first).days + 1)]
-        known = _exchange_sessions(self.name)
+        known = sessions_of(self.name, segment)
         start = bisect_left(known, first, key=lambda session: session.session_date)
         return known[start : bisect_right(known, last, key=lambda session: session.session_date)]
 
@@ -157,27 +171,43 @@ def _floor(moment: datetime, interval_seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def use_override(days: ExceptionalDays | None) -> None:
+    """Let an operator's exceptional days win over the package's, in this process. Call `sessions.use_exceptional_days`."""
+    global _override
+    _override = days
+    sessions_of.cache_clear()
+
+
 @cache
-def _exchange_sessions(name: str) -> list[Session]:
-    """Regular sessions of the package's calendar and the special ones of the data file, in order."""
+def sessions_of(name: str, segment: Segment) -> list[Session]:
+    """All sessions of an exchange's segment in order: its calendar's, and the exceptional days'."""
+    added, closed = sessions_and_closures(segment, _override)
+    regular = [each for each in _schedule(name) + _guessed(name) if each.session_date not in closed]
+    special = [
+        Session(row.date, _utc(row.date, row.opens), _utc(row.date, row.closes), row.tag) for row in added
+    ]  # fmt: skip
+    return sorted(regular + special, key=lambda session: session.opens_at)
+
+
+@cache
+def _schedule(name: str) -> list[Session]:
+    """Regular sessions of the calendar package, as far as it knows."""
     import exchange_calendars
 
     schedule = exchange_calendars.get_calendar(name).schedule
-    regular = [
+    return [
         Session(day.date(), opens.to_pydatetime(), closes.to_pydatetime(), "regular")
         for day, opens, closes in zip(schedule.index, schedule["open"], schedule["close"], strict=True)
     ]
-    return sorted(regular + _special_sessions(), key=lambda session: session.opens_at)
 
 
-def _special_sessions() -> list[Session]:
-    zone = ZoneInfo("Asia/Kolkata")
-    return [
-        Session(
-            row["date"],
-            datetime.combine(row["date"], time.fromisoformat(row["opens"]), zone).astimezone(UTC),
-            datetime.combine(row["date"], time.fromisoformat(row["closes"]), zone).astimezone(UTC),
-            row["tag"],
-        )
-        for row in tomllib.loads((DATA / "nse_special_sessions.toml").read_text())["session"]
-    ]
+def _guessed(name: str) -> list[Session]:
+    """Weekdays after the last known session, at its hours."""
+    last = _schedule(name)[-1]
+    opens, closes = (moment.astimezone(INDIA).time() for moment in (last.opens_at, last.closes_at))
+    days = (last.session_date + timedelta(days=n) for n in range(1, GUESSED_DAYS + 1))
+    return [Session(day, _utc(day, opens), _utc(day, closes), "regular") for day in days if day.weekday() < 5]
+
+
+def _utc(day: date, at: time) -> datetime:
+    return datetime.combine(day, at, INDIA).astimezone(UTC)

@@ -4,40 +4,34 @@ A new segment is new rows in the file: one per head (commission, tax, exchange f
 where the exchange does so. Amounts are exact decimals in the quote currency and are not rounded here.
 """
 
-import tomllib
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Literal
+
+from trading_platform.markets.effective import DATA, Effective, RuleTable, load
 
 Side = Literal["buy", "sell"]
 Liquidity = Literal["taker", "maker"]
-DATA = Path(__file__).parent / "data" / "charges.toml"
+FILE = DATA / "charges.toml"
 
 
 class NoChargeRuleError(LookupError):
     """No rate is known for a trade: trading on without one would report a profit that is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeRule:
-    """One rate, a fraction of the trade's value, in force from `starts` to `ends` (None: still)."""
+class ChargeRow(Effective):
+    """One rate, a fraction of the trade's value."""
 
     venue: str
     segment: str
     head: str
     rate: Decimal
-    side: Side | None
-    liquidity: Liquidity | None
-    starts: date
-    ends: date | None
-    source: str
+    side: Side | None = None
+    liquidity: Liquidity | None = None
 
-    def applies(self, side: Side, liquidity: Liquidity, day: date) -> bool:
-        in_force = self.starts <= day and (self.ends is None or day <= self.ends)
-        return in_force and self.side in (None, side) and self.liquidity in (None, liquidity)
+    def applies(self, side: Side, liquidity: Liquidity) -> bool:
+        return self.side in (None, side) and self.liquidity in (None, liquidity)
 
 
 def charges(
@@ -54,12 +48,13 @@ def charges(
     Raises `NoChargeRuleError` where no rule is in force.
     """
     heads: dict[str, Decimal] = {}
-    for rule in _rules():
-        if (rule.venue, rule.segment) == (venue, segment) and rule.applies(side, liquidity, day):
-            heads[rule.head] = heads.get(rule.head, Decimal(0)) + notional * rule.rate
+    for key in _rules().keys():  # noqa: SIM118 - not a mapping
+        found = _rules().find(key, day) if key[:2] == (venue, segment) else None
+        if found is not None and not found.backdated and found.row.applies(side, liquidity):
+            heads[found.row.head] = heads.get(found.row.head, Decimal(0)) + notional * found.row.rate
     if not heads:
         raise NoChargeRuleError(
-            f"no charges are known for {venue} {segment} ({side}, {liquidity}) on {day}; add them to {DATA.name}"
+            f"no charges are known for {venue} {segment} ({side}, {liquidity}) on {day}; add them to {FILE.name}"
         )
     return heads
 
@@ -69,19 +64,8 @@ def rate(venue: str, segment: str, *, side: Side, day: date, liquidity: Liquidit
     return sum(charges(venue, segment, Decimal(1), side=side, day=day, liquidity=liquidity).values(), Decimal(0))
 
 
-@lru_cache(maxsize=1)
-def _rules() -> tuple[ChargeRule, ...]:
-    return tuple(
-        ChargeRule(
-            venue=row["venue"],
-            segment=row["segment"],
-            head=row["head"],
-            rate=Decimal(row["rate"]),
-            side=row.get("side"),
-            liquidity=row.get("liquidity"),
-            starts=row["from"],
-            ends=row.get("until"),
-            source=row["source"],
-        )
-        for row in tomllib.loads(DATA.read_text())["charge"]
+@cache
+def _rules() -> RuleTable[ChargeRow]:
+    return load(
+        FILE, "charge", ChargeRow, lambda row: (row.venue, row.segment, row.head, row.side or "", row.liquidity or "")
     )

@@ -134,7 +134,11 @@ class ContractBook:
     @classmethod
     def from_csv(cls, data: bytes, day: date) -> "ContractBook":
         """Read a dump as the broker sends it (already unzipped). Raises `BadDumpError`."""
-        lines = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as problem:
+            raise BadDumpError(f"the instruments dump is no text; unzip it first: {problem}") from problem
+        lines = csv.DictReader(io.StringIO(text))
         missing = set(COLUMNS) - set(lines.fieldnames or ())
         if missing:
             raise BadDumpError(f"the instruments dump lacks {sorted(missing)}; it has {lines.fieldnames}")
@@ -176,7 +180,7 @@ class ContractBook:
         return sorted(self._of(name, "FUT"), key=lambda each: each.expiry or date.max)
 
     def future(self, name: str, today: date, roll_days: int = 0) -> Contract:
-        """The nearest future with more than `roll_days` days left. Raises `UnknownContractError`."""
+        """The nearest future with at least `roll_days` days left. Raises `UnknownContractError`."""
         for contract in self.futures(name):
             if contract.expiry is not None and (contract.expiry - today).days >= roll_days:
                 return contract

@@ -22,8 +22,11 @@ ONE = Decimal(1)
 
 @dataclass(frozen=True, slots=True)
 class CorporateAction:
-    """One action. `ratio`: new shares for `per` old ones (split 10 for 1, bonus 1 for 2). `amount`: rupees a share of a
-    dividend. `retained`: the part of a share's value that stays in the old company at a demerger."""
+    """One action. `ratio`: new shares for `per` old ones (split 10 for 1, bonus 1 for 2, a demerger's shares of `into`).
+
+    `amount`: rupees a share of a dividend. `retained`: the part of a share's value that stays in the old company at a
+    demerger, as the company announces it for the cost of acquisition.
+    """
 
     symbol: Symbol
     ex_date: date
@@ -32,6 +35,8 @@ class CorporateAction:
     per: Decimal = ONE
     amount: Decimal = Decimal(0)
     retained: Decimal = ONE
+    into: Symbol | None = None
+    """The company that a demerger makes, once its symbol is known."""
 
     @property
     def shares(self) -> Decimal:
@@ -76,12 +81,22 @@ def adjust(bars: pl.DataFrame, actions: Sequence[CorporateAction], known_on: dat
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """Shares of a company that a demerger made."""
+
+    symbol: Symbol
+    quantity: Decimal
+    average_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class AdjustedPosition:
     """A holding after an action: whole shares, their average price, and rupees paid out or for a fraction."""
 
     quantity: Decimal
     average_price: Decimal
     cash: Decimal
+    received: Received | None = None
 
 
 def adjust_position(quantity: Decimal, average_price: Decimal, action: CorporateAction, last_price: Decimal) -> AdjustedPosition:  # fmt: skip
@@ -91,8 +106,25 @@ def adjust_position(quantity: Decimal, average_price: Decimal, action: Corporate
     """
     if action.kind == "dividend":
         return AdjustedPosition(quantity, average_price, quantity * action.amount)
-    exact = quantity * action.shares
+    if action.kind == "demerger":
+        return _demerged(quantity, average_price, action, last_price)
+    whole, fraction = _whole(quantity * action.shares)
+    return AdjustedPosition(whole, average_price / action.shares, fraction * last_price / action.shares)
+
+
+def _demerged(
+    quantity: Decimal, average_price: Decimal, action: CorporateAction, last_price: Decimal
+) -> AdjustedPosition:
+    """The cost is parted by `retained`. Without the new company's symbol its shares are not booked yet."""
+    old_price, parted = average_price * action.retained, ONE - action.retained
+    if action.into is None:
+        return AdjustedPosition(quantity, old_price, Decimal(0))
+    each = action.ratio / action.per
+    whole, fraction = _whole(quantity * each)
+    received = Received(action.into, whole, average_price * parted / each)
+    return AdjustedPosition(quantity, old_price, fraction * last_price * parted / each, received)
+
+
+def _whole(exact: Decimal) -> tuple[Decimal, Decimal]:
     whole = exact.to_integral_value(ROUND_DOWN)
-    new_price = average_price / action.shares * (action.retained if action.kind == "demerger" else ONE)
-    fraction = (exact - whole) * last_price / action.shares
-    return AdjustedPosition(whole, new_price, fraction)
+    return whole, exact - whole

@@ -19,3 +19,10 @@ class Denial:
     def __str__(self) -> str:
         hint = f" Nearest allowed: {self.nearest:f}." if self.nearest is not None else ""
         return f"{self.code}: {self.message}{hint}"
+
+
+def untradable(tradingsymbol: str) -> Denial:
+    """For what the dump lists with a lot or tick of zero: indices, which are published and not traded."""
+    return Denial(
+        "INSTRUMENT_UNTRADABLE", f"{tradingsymbol} has no lot and no tick: it is not traded; use its future or options"
+    )

@@ -5,18 +5,18 @@
     found.row.ends, found.backdated
 
 A file is TOML with one array of tables. Every row says from when it holds (`from`), until when if it has ended (`until`,
-the last day), and where that is written (`source`). Rows of one key must not overlap; a day before the oldest row gets
-that row, marked as backdated: older history is then computed by rules that are known to be younger.
+the last day), and where that is written (`source`). Rows of one key must follow one another without overlap or gap; a day
+before the oldest row gets that row, marked as backdated: older history is then computed by rules known to be younger.
 """
 
 import tomllib
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 DATA = Path(__file__).parent / "data"
 
@@ -37,6 +37,12 @@ class Effective(BaseModel):
     starts_on: date = Field(alias="from")
     until: date | None = None
     source: str = Field(min_length=3)
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        if self.until is not None and self.until < self.starts_on:
+            raise ValueError(f"`until` {self.until} is before `from` {self.starts_on}")
+        return self
 
     def holds_on(self, day: date) -> bool:
         return self.starts_on <= day and (self.until is None or day <= self.until)
@@ -61,14 +67,12 @@ class RuleTable(Generic[Row]):
         self._by_key: dict[Hashable, list[Row]] = {}
         for row in sorted(rows, key=lambda row: row.starts_on):
             line = self._by_key.setdefault(key(row), [])
-            if line and (line[-1].until is None or line[-1].until >= row.starts_on):
-                raise RuleTableError(
-                    f"{name}: two rows for {key(row)} hold on {row.starts_on}; the older one needs an `until` before it"
-                )
+            if line:
+                _must_follow(name, key(row), line[-1], row)
             line.append(row)
 
     def at(self, key: Hashable, day: date) -> InForce[Row]:
-        """The row of `key` on `day`. Raises `NoRuleError` for an unknown key, and for a day after its end or in a gap."""
+        """The row of `key` on `day`. Raises `NoRuleError` for an unknown key, and for a day after its end."""
         line = self._by_key.get(key)
         if line is None:
             raise NoRuleError(f"{self.name} has no rule for {key}; it has {', '.join(map(str, self._by_key))}")
@@ -77,9 +81,7 @@ class RuleTable(Generic[Row]):
         for row in reversed(line):
             if row.holds_on(day):
                 return InForce(row, backdated=False)
-        raise NoRuleError(
-            f"{self.name}: no rule for {key} is in force on {day}; the last one ended on {line[-1].until}"
-        )
+        raise NoRuleError(f"{self.name}: the last rule for {key} ended on {line[-1].until}, none is in force on {day}")
 
     def find(self, key: Hashable, day: date) -> InForce[Row] | None:
         """As `at`, None instead of an error: for what may rightly not exist on a day."""
@@ -95,6 +97,15 @@ class RuleTable(Generic[Row]):
         return list(self._by_key.get(key, ()))
 
 
+def _must_follow(name: str, key: Hashable, older: Effective, row: Effective) -> None:
+    if older.until is None or older.until >= row.starts_on:
+        raise RuleTableError(
+            f"{name}: two rows for {key} hold on {row.starts_on}; the older one needs an `until` before it"
+        )
+    if older.until + timedelta(days=1) != row.starts_on:
+        raise RuleTableError(f"{name}: no row for {key} holds between {older.until} and {row.starts_on}")
+
+
 def load(path: Path, array: str, kind: type[Row], key: Callable[[Row], Hashable]) -> RuleTable[Row]:
     """The table in `path` under `[[array]]`. Raises `RuleTableError`."""
     try:
@@ -107,6 +118,6 @@ def load(path: Path, array: str, kind: type[Row], key: Callable[[Row], Hashable]
             rows.append(kind.model_validate(entry))
         except ValidationError as problem:
             first = problem.errors()[0]
-            where = ".".join(map(str, first["loc"]))
+            where = ".".join(map(str, first["loc"])) or "the row"
             raise RuleTableError(f"{path.name}: [[{array}]] no. {number}, {where}: {first['msg']}") from problem
     return RuleTable(f"{path.name} [[{array}]]", rows, key)

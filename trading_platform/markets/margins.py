@@ -23,11 +23,15 @@ class MarginRow(Effective):
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """Rupees. `initial` is SPAN for derivatives and value at risk for shares; `premium` what a bought option costs."""
+    """Rupees. `initial` is SPAN for derivatives and value at risk for shares; `premium` what a bought option costs.
+
+    `rules_backdated`: by a table younger than the day.
+    """
 
     initial: Decimal
     exposure: Decimal
     premium: Decimal
+    rules_backdated: bool = False
 
     @property
     def total(self) -> Decimal:
@@ -42,14 +46,15 @@ def margin_of(
 
     Raises ValueError for a short option without it.
     """
-    row = _margins().at(segment, day).row
+    found = _margins().at(segment, day)
+    row, backdated = found.row, found.backdated
     if segment.endswith("options"):
         if side == "buy":
-            return Margin(ZERO, ZERO, value)
+            return Margin(ZERO, ZERO, value, backdated)
         if underlying_value is None:
             raise ValueError("the margin of a short option depends on the underlying's value; give underlying_value")
-        return Margin(underlying_value * row.initial, underlying_value * row.exposure, ZERO)
-    return Margin(value * row.initial, value * row.exposure, ZERO)
+        return Margin(underlying_value * row.initial, underlying_value * row.exposure, ZERO, backdated)
+    return Margin(value * row.initial, value * row.exposure, ZERO, backdated)
 
 
 def leverage(segment: ChargeSegment, day: date) -> Decimal:

@@ -18,14 +18,13 @@ from functools import cache
 from trading_platform.markets.effective import DATA, Effective, NoRuleError, RuleTable, load
 from trading_platform.markets.sessions import IST
 
-WARN_AT = Decimal("0.095")
-LEVELS = (Decimal("0.20"), Decimal("0.15"), Decimal("0.10"))
+FILE = DATA / "market_halts.toml"
 
 
 class MarketState(StrEnum):
     OPEN = "OPEN"
     WARNING = "WARNING"
-    """Within half a percent of the first level: nothing new should be entered."""
+    """Near the first level: nothing new should be entered."""
     HALTED = "HALTED"
     PRE_OPEN = "PRE_OPEN"
     CLOSED = "CLOSED"
@@ -40,9 +39,13 @@ class HaltRow(Effective):
     rest_of_day: bool = False
 
 
+class WarningRow(Effective):
+    move: Decimal
+
+
 def trigger_points(previous_close: Decimal) -> dict[Decimal, Decimal]:
-    """{level: points from the previous close}, exact; exchanges publish them rounded to the tick."""
-    return {level: previous_close * level for level in reversed(LEVELS)}
+    """{level: points from the previous close}, exact, ascending; exchanges publish them rounded to the tick."""
+    return {level: previous_close * level for level in _levels()}
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,12 @@ class MarketHalt:
             return now
         move = level / close - 1
         now = replace(now, moves={**now.moves, index: move})
-        reached = next((each for each in LEVELS if abs(move) >= each), None)
+        reached = max((each for each in _levels() if abs(move) >= each), default=None)
         if reached is not None and reached > now.passed:
             return now._halt(index, reached, move, at)
         if now.state in (MarketState.OPEN, MarketState.WARNING):
-            near = max(map(abs, now.moves.values())) >= WARN_AT
+            warning = _warnings().at("move", at.astimezone(IST).date()).row
+            near = max(map(abs, now.moves.values())) >= warning.move
             return replace(now, state=MarketState.WARNING if near else MarketState.OPEN)
         return now
 
@@ -119,4 +123,14 @@ def levels_on(day: date) -> list[HaltRow]:
 
 @cache
 def _halts() -> RuleTable[HaltRow]:
-    return load(DATA / "market_halts.toml", "halt", HaltRow, lambda row: (row.level, row.after))
+    return load(FILE, "halt", HaltRow, lambda row: (row.level, row.after))
+
+
+@cache
+def _warnings() -> RuleTable[WarningRow]:
+    return load(FILE, "warning", WarningRow, lambda _: "move")
+
+
+@cache
+def _levels() -> tuple[Decimal, ...]:
+    return tuple(sorted({level for level, _ in _halts().keys()}))  # noqa: SIM118 - not a mapping

@@ -5,6 +5,7 @@ a put (NSE/SURV/71090). In a ban only what brings the exposure in that underlyin
 that was not loaded is no empty ban list: nothing new goes out in single-stock derivatives until it is there.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,7 +20,13 @@ from trading_platform.markets.effective import DATA, Effective, RuleTable, load
 
 DAYS_A_YEAR = 365.0
 ZERO = Decimal(0)
+BAN_HEADING = re.compile(r"securities in ban for trade date\s+(\d{2}-[a-z]{3}-\d{4})\s*:?", re.IGNORECASE)
+SYMBOL = re.compile(r"[A-Z0-9&-]*[A-Z][A-Z0-9&-]*")
 INDICES = frozenset({"NIFTY", "BANKNIFTY", "FINNIFTY", "MIDCPNIFTY", "NIFTYNXT50", "SENSEX", "BANKEX", "SENSEX50"})
+
+
+class BadBanListError(ValueError):
+    """What was read is not the exchange's ban list of that day. It must not be taken for an empty one."""
 
 
 class LimitRow(Effective):
@@ -107,9 +114,26 @@ class BanList:
 
     @classmethod
     def from_csv(cls, data: bytes, day: date) -> "BanList":
-        """The exchange's daily file: one line a security, a symbol in its last column; other lines are headings."""
-        lines = [line.strip().rsplit(",", 1)[-1].strip() for line in data.decode("utf-8-sig").splitlines()]
-        return cls(day, frozenset(name for name in lines if name and name == name.upper() and " " not in name))
+        """The exchange's daily file (fo_secban.csv): a heading with the trade date, then numbered symbols, or NIL.
+
+        Raises `BadBanListError` for anything else: another day's file, a page of errors, a file cut off after its heading.
+        """
+        text = data.decode("utf-8-sig", errors="replace").strip()
+        heading = BAN_HEADING.match(text)
+        if heading is None:
+            raise BadBanListError(
+                f"this is no F&O ban list, it begins with {text[:60]!r}; fetch the exchange's file again"
+            )
+        listed_for = datetime.strptime(heading[1], "%d-%b-%Y").date()  # noqa: DTZ007 - a date without a time
+        if listed_for != day:
+            raise BadBanListError(f"the F&O ban list is of {listed_for}, not of {day}; fetch the exchange's file again")
+        entries = [each.strip(" .") for each in re.split(r"[,\s]+", text[heading.end() :])]
+        names = [each for each in entries if each and not each.isdigit()]
+        strange = [each for each in names if not SYMBOL.fullmatch(each)]
+        if strange or not names:
+            what = f"{strange[0]!r} in it" if strange else "neither symbols nor NIL in it"
+            raise BadBanListError(f"the F&O ban list of {day} has {what}; fetch the exchange's file again")
+        return cls(day, frozenset(names) - {"NIL"})
 
 
 def check_ban(contract: Contract, bans: BanList | None, day: date, *, before: Decimal, after: Decimal) -> Denial | None:
@@ -150,8 +174,23 @@ def check_exposure(
     return None
 
 
+def check_share(contract: Contract, after: Decimal, mwpl: Decimal, day: date) -> Denial | None:
+    """Whether an individual's futures-equivalent in one share is within his part of its market-wide limit (units)."""
+    found = _limits().at("single_stock_individual", day).row.of_mwpl
+    allowed = mwpl * (found or ZERO)
+    if contract.name in INDICES or abs(after) <= allowed:
+        return None
+    return Denial(
+        "POSITION_SHARE",
+        f"futures-equivalent {after:,.0f} of {contract.name} is above {found:%} of its market-wide limit of {mwpl:,.0f}",
+        allowed,
+    )
+
+
 def utilisation(open_interest: Decimal, mwpl: Decimal) -> Decimal:
-    """Share of the market-wide position limit in use."""
+    """Share of the market-wide position limit in use. Raises ValueError for a limit that is not positive."""
+    if mwpl <= 0:
+        raise ValueError(f"a market-wide position limit is positive, not {mwpl}")
     return open_interest / mwpl
 
 

@@ -1,26 +1,42 @@
 """Within which prices an order may be: circuit limits, the closing auction's band, and dynamic bands that are flexed.
 
 Circuit limits are read from the broker's quote and never computed: lists change daily and bands during the day. Limits of
-0 and 0 (indices) mean that there are none. Rules of dynamic bands: NSE/FAOP/64995, BSE 20241112-10 and -11.
+0 and 0 (indices) mean that there are none. The exchanges' own rules are in `data/price_bands.toml`; ranges of stop orders
+and of option limits are in `price_ranges.py`.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cache
 
 from trading_platform.markets.denials import Denial
+from trading_platform.markets.effective import DATA, Effective, RuleTable, load
 from trading_platform.markets.sessions import IST
 from trading_platform.markets.ticks import round_price
 
+FILE = DATA / "price_bands.toml"
 ZERO = Decimal(0)
-CLOSING_AUCTION_BAND = Decimal("0.03")
-"""NSE/CMTR/73362: +/- 3 % of the reference price, also for stock futures from 15:15."""
-FIRST_BAND = Decimal("0.10")
-FLEX_WITHIN = Decimal("0.001")
-"""A trade at 9.90 % of a 10 % band flexes it (14.90 % of 15 %)."""
-LAST_HALF_HOUR = time(15, 0)
-LEAST_TRADES, LEAST_CLIENTS, LEAST_MEMBERS = 50, 10, 3
-"""On each side, before a band is flexed."""
+
+
+class BandRow(Effective):
+    name: str
+    width: Decimal
+
+
+class FlexTriggerRow(Effective):
+    near: Decimal
+    trades: int
+    clients: int
+    members: int
+    late_from: time
+
+
+class FlexRow(Effective):
+    number: int
+    size: Decimal
+    cooling_minutes: int
+    late_cooling_minutes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,68 +86,92 @@ def check_exit_room(side: str, price: Decimal, limits: CircuitLimits, margin: De
     return None
 
 
-def closing_auction_limits(reference: Decimal, tick: Decimal) -> CircuitLimits:
+def closing_auction_limits(reference: Decimal, tick: Decimal, day: date) -> CircuitLimits:
     """The band of the closing auction around its reference price (the VWAP of 15:00 to 15:15), on the tick inside it."""
-    width = reference * CLOSING_AUCTION_BAND
-    return CircuitLimits(round_price(reference - width, tick, "up"), round_price(reference + width, tick, "down"))
+    return _around(reference, _bands().at("closing_auction", day).row.width, tick)
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What the exchange wants to see on each side before it flexes a band."""
+    """What one side of the book has done at the edge of a band."""
 
     trades: int
     clients: int
     members: int
 
-    @property
-    def enough(self) -> bool:
-        return self.trades >= LEAST_TRADES and self.clients >= LEAST_CLIENTS and self.members >= LEAST_MEMBERS
+    def enough(self, rule: FlexTriggerRow) -> bool:
+        return self.trades >= rule.trades and self.clients >= rule.clients and self.members >= rule.members
 
 
 @dataclass(frozen=True, slots=True)
 class DynamicBand:
-    """The band of a share with derivatives: it starts at +/- 10 % of the base and slides as a whole when flexed.
+    """The band of a share with derivatives: it starts around the base and slides as a whole when flexed.
 
     `flexes` counts those of the day. `armed_at` is when a trade last reached the edge; the flex comes after the cooling.
     """
 
     base: Decimal
-    lower: Decimal
-    upper: Decimal
+    limits: CircuitLimits
     flexes: int = 0
     armed_at: datetime | None = None
     armed_side: str | None = None
 
     @classmethod
-    def of_day(cls, base: Decimal, tick: Decimal) -> "DynamicBand":
-        width = base * FIRST_BAND
-        return cls(base, round_price(base - width, tick, "up"), round_price(base + width, tick, "down"))
+    def of_day(cls, base: Decimal, tick: Decimal, day: date) -> "DynamicBand":
+        return cls(base, _around(base, _bands().at("dynamic", day).row.width, tick))
 
     def traded(self, price: Decimal, at: datetime, buyers: Activity, sellers: Activity) -> "DynamicBand":
-        """After a trade: the cooling begins when it is at the edge and both sides are active enough."""
-        if self.armed_at is not None or not (buyers.enough and sellers.enough):
+        """After a trade at `at` (aware): the cooling begins when it is at the edge and both sides are active enough."""
+        rule = _trigger(at)
+        if self.armed_at is not None or not (buyers.enough(rule) and sellers.enough(rule)):
             return self
-        near = self.base * FLEX_WITHIN
-        side = "upper" if price >= self.upper - near else "lower" if price <= self.lower + near else None
+        near = self.base * rule.near
+        upper, lower = price >= self.limits.upper - near, price <= self.limits.lower + near
+        side = "upper" if upper else "lower" if lower else None
         return self if side is None else replace(self, armed_at=at, armed_side=side)
 
     def at(self, when: datetime, tick: Decimal) -> "DynamicBand":
         """The band at a moment: flexed where the cooling is over. Orders outside of it are cancelled by the exchange."""
         if self.armed_at is None or when < self.armed_at + cooling(self.flexes, self.armed_at):
             return self
-        shift = round_price(self.base * flex_size(self.flexes), tick, "nearest")
+        shift = round_price(self.base * _flex(self.flexes, self.armed_at).size, tick)
         moved = shift if self.armed_side == "upper" else -shift
-        return DynamicBand(self.base, self.lower + moved, self.upper + moved, self.flexes + 1)
-
-
-def flex_size(flexes_before: int) -> Decimal:
-    """By how much of the base the next flex moves the band: 5 % twice, 3 % twice, then 2 %."""
-    return Decimal("0.05") if flexes_before < 2 else Decimal("0.03") if flexes_before < 4 else Decimal("0.02")
+        return DynamicBand(
+            self.base, CircuitLimits(self.limits.lower + moved, self.limits.upper + moved), self.flexes + 1
+        )
 
 
 def cooling(flexes_before: int, at: datetime) -> timedelta:
-    """How long a band stays after a trade at its edge: 15 minutes (5 in the last half hour), then 30, then 60."""
-    if flexes_before < 2:
-        return timedelta(minutes=5 if at.astimezone(IST).time() >= LAST_HALF_HOUR else 15)
-    return timedelta(minutes=30 if flexes_before < 4 else 60)
+    """How long a band stays after a trade at its edge, by how often it was flexed today and whether the day is late."""
+    row = _flex(flexes_before, at)
+    late = at.astimezone(IST).time() >= _trigger(at).late_from
+    return timedelta(minutes=row.late_cooling_minutes if late else row.cooling_minutes)
+
+
+def _around(price: Decimal, width: Decimal, tick: Decimal) -> CircuitLimits:
+    half = price * width
+    return CircuitLimits(round_price(price - half, tick, "up"), round_price(price + half, tick, "down"))
+
+
+def _flex(flexes_before: int, at: datetime) -> FlexRow:
+    number = min(flexes_before + 1, max(_flexes().keys()))
+    return _flexes().at(number, at.astimezone(IST).date()).row
+
+
+def _trigger(at: datetime) -> FlexTriggerRow:
+    return _triggers().at("flex", at.astimezone(IST).date()).row
+
+
+@cache
+def _bands() -> RuleTable[BandRow]:
+    return load(FILE, "band", BandRow, lambda row: row.name)
+
+
+@cache
+def _triggers() -> RuleTable[FlexTriggerRow]:
+    return load(FILE, "flex_trigger", FlexTriggerRow, lambda _: "flex")
+
+
+@cache
+def _flexes() -> RuleTable[FlexRow]:
+    return load(FILE, "flex", FlexRow, lambda row: row.number)

@@ -11,11 +11,8 @@ from decimal import Decimal
 from functools import cache
 
 from trading_platform.markets.contracts import Contract
-from trading_platform.markets.denials import Denial
+from trading_platform.markets.denials import Denial, untradable
 from trading_platform.markets.effective import DATA, Effective, RuleTable, load
-
-MOST_SLICES = 10
-"""More slices than orders a second would be queued for seconds: the asker should say so himself."""
 
 
 class QuantityRow(Effective):
@@ -52,16 +49,22 @@ class FreezeTable:
     def max_order(self, contract: Contract, day: date) -> int | None:
         """The largest quantity of one order, a multiple of the lot."""
         freeze = self.freeze(contract, day)
-        return None if freeze is None else freeze // contract.lot_size * contract.lot_size
+        if freeze is None or contract.lot_size <= 0:
+            return None
+        return freeze // contract.lot_size * contract.lot_size
 
     def slices(self, quantity: int, contract: Contract, day: date) -> list[int]:
         """Split a quantity into orders within the freeze, all of them multiples of the lot, the largest first.
 
-        Raises ValueError for a quantity that is not a positive multiple of the lot: check it before.
+        Raises ValueError for a quantity that is not a positive multiple of the lot, and for a lot above the freeze: check
+        it before.
         """
-        if denial := check_lot(quantity, contract):
-            raise ValueError(str(denial))
         largest = self.max_order(contract, day)
+        denial = check_lot(quantity, contract)
+        if denial is None and largest == 0:
+            denial = self.check(quantity, contract, day)
+        if denial is not None:
+            raise ValueError(str(denial))
         if largest is None or quantity <= largest:
             return [quantity]
         whole, rest = divmod(quantity, largest)
@@ -72,6 +75,12 @@ class FreezeTable:
         if denial := check_lot(quantity, contract):
             return denial
         largest = self.max_order(contract, day)
+        if largest == 0:
+            return Denial(
+                "QUANTITY_FREEZE",
+                f"one lot of {contract.tradingsymbol} ({contract.lot_size}) is above the freeze quantity "
+                f"{self.freeze(contract, day)}: one of the two is out of date; load today's instruments",
+            )
         if largest is not None and quantity > largest:
             return Denial(
                 "QUANTITY_FREEZE",
@@ -85,6 +94,8 @@ class FreezeTable:
 def check_lot(quantity: int, contract: Contract) -> Denial | None:
     """Whether a quantity is a positive multiple of the contract's own lot."""
     lot = contract.lot_size
+    if lot <= 0:
+        return untradable(contract.tradingsymbol)
     if quantity > 0 and quantity % lot == 0:
         return None
     nearest = max(quantity // lot, 1) * lot

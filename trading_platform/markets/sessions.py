@@ -5,16 +5,18 @@
     square_off_at("NSE", day)       # when our own flatten begins, ahead of the broker's
 
 Times in the table are IST; arguments and results are aware UTC. Which days are traded comes from `calendars.py`. The hours
-of a special session (Muhurat, Budget) replace the day's phases: continuous trading alone.
+of an exceptional session (Muhurat, Budget, half a day of commodities) replace the day's phases: continuous trading alone.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from trading_platform.markets import calendars, exceptional_days
 from trading_platform.markets.calendars import Session, calendar
 from trading_platform.markets.effective import DATA, Effective, RuleTable, load
 
@@ -22,6 +24,8 @@ IST = ZoneInfo("Asia/Kolkata")
 NEW_YORK = ZoneInfo("America/New_York")
 Segment = Literal["NSE", "BSE", "NFO", "BFO", "CDS", "BCD", "MCX", "CRYPTO"]
 PLAIN_TYPES = frozenset({"MARKET", "LIMIT"})
+ALL_TYPES = frozenset({"LIMIT", "MARKET", "SL", "SL-M"})
+ALL_VALIDITIES = frozenset({"DAY", "IOC", "TTL"})
 FILE = DATA / "sessions.toml"
 LONGEST_CLOSURE_DAYS = 15
 SPECIAL_SESSION_MARGIN = timedelta(minutes=10)
@@ -80,13 +84,26 @@ class PhaseSpan:
     order_types: frozenset[str]
     validities: frozenset[str]
     rules_backdated: bool
+    day_guessed: bool = False
+    """The day lies after the last one whose holidays are known: it follows the weekly pattern until they are."""
+
+
+def use_exceptional_days(path: Path | None) -> None:
+    """Let an operator's file of exceptional days win over the package's, in this process; None undoes it.
+
+    Raises `RuleTableError` for a file that cannot be read, and leaves all as it was.
+    """
+    calendars.use_override(exceptional_days.read(path) if path else None)
+    _session_of.cache_clear()
 
 
 def session_of(segment: Segment, day: date, *, closing_auction: bool = False) -> list[PhaseSpan]:
     """The phases of a day in order; empty on a day without trading."""
     if segment == "CRYPTO":
         midnight = datetime.combine(day, time(), UTC)
-        return [_open_span(day, midnight, midnight + timedelta(days=1))]
+        return [
+            PhaseSpan(Phase.CONTINUOUS, day, midnight, midnight + timedelta(days=1), ALL_TYPES, ALL_VALIDITIES, False)
+        ]
     return list(_session_of(segment, day, closing_auction))
 
 
@@ -100,7 +117,8 @@ def phase_at(segment: Segment, when: datetime, *, closing_auction: bool = False)
     after = [span.starts for span in spans if span.starts > when]
     ends = after[0] if after else next_open(segment, when, closing_auction=closing_auction)
     before = max((span.ends for span in spans if span.ends <= when), default=_at(day, time()))
-    return PhaseSpan(Phase.CLOSED, day, before, ends, frozenset(), frozenset(), False)
+    backdated, guessed = any(span.rules_backdated for span in spans), any(span.day_guessed for span in spans)
+    return PhaseSpan(Phase.CLOSED, day, before, ends, frozenset(), frozenset(), backdated, guessed)
 
 
 def is_trading_day(segment: Segment, day: date) -> bool:
@@ -136,8 +154,9 @@ def amo_release(segment: Segment, order_type: str, when: datetime, *, validity: 
     at = row.plain if plain else row.other
     for offset in range(LONGEST_CLOSURE_DAYS):
         day = local.date() + timedelta(days=offset)
-        if is_trading_day(segment, day) and _at(day, at) > when:
-            return _at(day, at)
+        spans = session_of(segment, day)
+        if spans and (released := max(_at(day, at), spans[0].starts)) > when:
+            return released
     raise LookupError(f"{segment} has no session within {LONGEST_CLOSURE_DAYS} days after {when}: is its calendar old?")
 
 
@@ -157,9 +176,18 @@ def _session_of(segment: Segment, day: date, closing_auction: bool) -> tuple[Pha
     sessions = _sessions_on(segment, day)
     if not sessions:
         return ()
-    if any(session.tag != "regular" for session in sessions) or (segment == "MCX" and day.weekday() > 4):
-        return tuple(_open_span(day, each.opens_at, each.closes_at) for each in sessions)
     kind, spans = _kind(segment, day, closing_auction), []
+    known_until = calendar("nse").known_until
+    guessed = known_until is not None and day > known_until
+    if any(session.tag != "regular" for session in sessions):
+        usual = _phases().at((kind, Phase.CONTINUOUS), day)
+        return tuple(
+            PhaseSpan(
+                Phase.CONTINUOUS, day, each.opens_at, each.closes_at, usual.row.order_types, usual.row.validities,
+                usual.backdated, guessed,
+            )
+            for each in sessions
+        )  # fmt: skip
     for key in _phases().keys():  # noqa: SIM118 - not a mapping
         name, phase = key
         found = _phases().find(key, day) if name == kind else None
@@ -168,20 +196,15 @@ def _session_of(segment: Segment, day: date, closing_auction: bool) -> tuple[Pha
             spans.append(
                 PhaseSpan(
                     row.phase, day, _at(day, row.starts), _at(day, row.ends), row.order_types, row.validities,
-                    found.backdated,
+                    found.backdated, guessed,
                 )
             )  # fmt: skip
     return tuple(sorted(spans, key=lambda span: span.starts))
 
 
-def _open_span(day: date, starts: datetime, ends: datetime) -> PhaseSpan:
-    types, validities = frozenset({"LIMIT", "MARKET", "SL", "SL-M"}), frozenset({"DAY", "IOC", "TTL"})
-    return PhaseSpan(Phase.CONTINUOUS, day, starts, ends, types, validities, False)
-
-
 def _sessions_on(segment: Segment, day: date) -> list[Session]:
-    """The stretches of a trading day by the exchange's calendar. Shares, derivatives and currency share one."""
-    return calendar("nse").sessions(day, day)
+    """The stretches of a trading day. All segments share one calendar of regular days; exceptional ones are each its own."""
+    return [] if segment == "CRYPTO" else calendar("nse").sessions(day, day, segment)
 
 
 def _kind(segment: Segment, day: date, closing_auction: bool) -> str:

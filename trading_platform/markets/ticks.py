@@ -1,40 +1,62 @@
 """Price steps: which one holds at a price, and rounding to it, exact in decimals.
 
-The dump's `tick_size` of the day is the rule; the table by price serves instruments that have no dump.
+The dump's `tick_size` of the day is the rule; the table by price serves instruments that have no dump. NSE sets a step
+for a month by the last close of the month before.
 """
 
 from datetime import date
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple, Self
+
+from pydantic import model_validator
 
 from trading_platform.markets.contracts import Contract
-from trading_platform.markets.denials import Denial
+from trading_platform.markets.denials import Denial, untradable
 from trading_platform.markets.effective import DATA, Effective, NoRuleError, RuleTable, load
 
 Toward = Literal["down", "up", "nearest"]
 Kind = Literal["share", "index_future", "option"]
 ROUNDING = {"down": ROUND_FLOOR, "up": ROUND_CEILING, "nearest": ROUND_HALF_EVEN}
-FIRST_OF_SECOND_BAND = Decimal(250)
-"""The lowest band ends below 250 and the second begins at it; all others end at their bound and begin above it."""
+
+
+class TickBand(NamedTuple):
+    """A step for prices above `above` (and at it, where `inclusive`)."""
+
+    above: Decimal
+    tick: Decimal
+    inclusive: bool = False
+
+    def holds(self, price: Decimal) -> bool:
+        return price > self.above or (self.inclusive and price == self.above)
 
 
 class TickRow(Effective):
     kind: Kind
-    above: Decimal
+    bands: tuple[TickBand, ...]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        bounds = [band.above for band in self.bands]
+        if not bounds or bounds != sorted(set(bounds)):
+            raise ValueError("`bands` are [above, step] in ascending order")
+        return self
+
+
+class TickAt(NamedTuple):
+    """The step of a price; `rules_backdated`: by a table younger than the day."""
+
     tick: Decimal
+    rules_backdated: bool
 
 
-def tick_by_price(kind: Kind, price: Decimal, day: date) -> Decimal:
-    """The step of a price by the exchange's table. Raises `NoRuleError` for a price that no band has."""
-    bands = sorted(
-        {above for name, above in _ticks().keys() if name == kind},  # noqa: SIM118 - not a mapping
-        reverse=True,
-    )
-    for above in bands:
-        if price > above or (price == above and above in (0, FIRST_OF_SECOND_BAND)):
-            return _ticks().at((kind, above), day).row.tick
-    raise NoRuleError(f"no price step is known for {kind} at {price}")
+def tick_by_price(kind: Kind, price: Decimal, day: date) -> TickAt:
+    """The step of a price by the exchange's table of that day. Raises `NoRuleError` for a price that no band has."""
+    found = _ticks().at(kind, day)
+    steps = [band.tick for band in found.row.bands if band.holds(price)]
+    if not steps:
+        raise NoRuleError(f"no price step is known for {kind} at {price}: prices are positive")
+    return TickAt(steps[-1], found.backdated)
 
 
 def round_price(price: Decimal, tick: Decimal, toward: Toward = "nearest") -> Decimal:
@@ -50,6 +72,8 @@ def round_price(price: Decimal, tick: Decimal, toward: Toward = "nearest") -> De
 
 def check_tick(price: Decimal, contract: Contract, what: str = "price") -> Denial | None:
     """Whether a price is a multiple of the contract's own step."""
+    if contract.tick_size <= 0:
+        return untradable(contract.tradingsymbol)
     if price > 0 and price % contract.tick_size == 0:
         return None
     nearest = max(round_price(price, contract.tick_size), contract.tick_size)
@@ -61,4 +85,4 @@ def check_tick(price: Decimal, contract: Contract, what: str = "price") -> Denia
 
 @cache
 def _ticks() -> RuleTable[TickRow]:
-    return load(DATA / "ticks.toml", "tick", TickRow, lambda row: (row.kind, row.above))
+    return load(DATA / "ticks.toml", "tick", TickRow, lambda row: row.kind)
