@@ -8,20 +8,22 @@ from datetime import datetime
 from typing import Any
 
 import httpx
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from trading_platform.execution.paper import provision
 from trading_platform.identifiers import DatasetId, GroupId, UserId
 from trading_platform.settings import Settings
 from trading_platform.storage.control import Dataset, MarketProgress, User
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import EngineLease, Intent, SignalCursor
+from trading_platform.storage.group import EngineLease, Intent, Order, SignalCursor
 
 START_TIMEOUT_SECONDS = 240.0
 STALL_TIMEOUT_SECONDS = 120.0
 VENUES = {"binance": "binance", "nse": "zerodha"}
 """{exchange whose bars these are: the broker or exchange that orders go to}."""
 UNFINISHED = ("PLANNED", "SENDING", "SUBMITTED", "UNKNOWN")
+RESTING = "WORKING"
+"""An order that the venue has and keeps, such as one for the next session: a replay may end before that."""
 
 Report = Callable[[str, int, int], None]
 
@@ -107,8 +109,12 @@ class Services:
             with self.databases.group(group_id) as session:
                 cursor = session.scalar(select(SignalCursor.seq).where(SignalCursor.dataset_id == self.dataset_id))
                 open_intents = session.scalar(
-                    select(func.count()).select_from(Intent).where(
-                        Intent.dataset_id == self.dataset_id, Intent.state.in_(UNFINISHED)
+                    select(func.count())
+                    .select_from(Intent)
+                    .outerjoin(Order, Order.intent_id == Intent.intent_id)
+                    .where(
+                        Intent.dataset_id == self.dataset_id, Intent.state.in_(UNFINISHED),
+                        or_(Intent.state != "SUBMITTED", Order.state != RESTING),
                     )
                 )  # fmt: skip
             if (cursor or 0) < progress.last_seq or open_intents:

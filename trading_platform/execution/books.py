@@ -51,7 +51,8 @@ async def take_answer(
         "updated_at": func.clock_timestamp(),
     }
     await session.execute(update(Order).where(Order.client_order_id == intent.client_order_id).values(**order))
-    trail.acknowledged(session, portfolio, intent, accepted, latency_ms)
+    if new or done or intent.state != "SUBMITTED":  # an order that rests is asked for often, and told of once
+        trail.acknowledged(session, portfolio, intent, accepted, latency_ms)
     for fill in new:
         trail.filled(session, portfolio, intent, accepted, fill)
     if new:
