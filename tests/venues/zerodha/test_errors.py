@@ -13,8 +13,10 @@ from trading_platform.venues.zerodha.errors import (
     Meaning,
     as_result,
     catalogue,
+    found_state,
     meaning_of,
     meaning_of_rejection,
+    states,
 )
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success, read_answer
 
@@ -34,7 +36,13 @@ def test_each_text_of_the_catalogue_is_known_for_what_it_is(row: Meaning) -> Non
 
 
 def test_the_catalogue_is_complete() -> None:
-    assert sorted(row.number for row in catalogue()) == list(range(1, 42))
+    found = [row.number for row in catalogue()] + [state.number for state in states().values()]
+    assert sorted(found) == list(range(1, 45))
+    assert [found_state(name).code for name in ("cancelled_by_exchange", "gtt_failed", "autoslice_child_failed")] == [
+        "ORDER_LAPSED", "POSITION_UNPROTECTED", "SLICE_REFUSED",
+    ]  # fmt: skip
+    with pytest.raises(KeyError):
+        found_state("none")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,18 @@ class Meaning(BaseModel):
         return place and kind and status and re.search(self.pattern, failure.message, re.IGNORECASE) is not None
 
 
+class State(BaseModel):
+    """One state of the catalogue that no request is answered with: it is found when books are read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    state: str
+    code: str
+    outcome: Outcome
+    remedy: str
+
+
 def meaning_of(failure: Failure, where: Where) -> Meaning:
     """The row of the catalogue, or one that says UNCLASSIFIED and does nothing rash."""
     for row in catalogue():
@@ -73,9 +85,9 @@ def meaning_of_rejection(status_message: str | None, raw: str | None) -> Meaning
 
 def as_result(failure: Failure, where: Where) -> Refused | Throttled | AuthLost | IpNotAllowed | Ambiguous:
     """A failed order call as the door's answer; the broker's own error type and text stay in it."""
-    if not failure.sent:
-        return Throttled(SHORTEST_WAIT)
     meaning = meaning_of(failure, where)
+    if not failure.sent and meaning.outcome == "ambiguous":
+        return Throttled(SHORTEST_WAIT)
     text = f"{failure.error_type or 'no error type'}: {failure.message}"
     if meaning.outcome == "refused":
         return Refused(meaning.code, text)
@@ -84,6 +96,11 @@ def as_result(failure: Failure, where: Where) -> Refused | Throttled | AuthLost 
     if meaning.outcome == "auth":
         return AuthLost(text)
     return IpNotAllowed(text) if meaning.outcome == "ip" else Ambiguous(f"{meaning.code}: {failure}")
+
+
+def found_state(state: str) -> State:
+    """A state of the catalogue by its name. Raises KeyError for one that is not there."""
+    return states()[state]
 
 
 def _unclassified(failure: Failure, where: Where) -> Outcome:
@@ -101,3 +118,10 @@ def catalogue() -> Sequence[Meaning]:
     rows = [Meaning.model_validate(row) for row in tomllib.loads(FILE.read_text())["error"]]
     # Catch-alls (an empty pattern) after everything that names a text.
     return sorted(rows, key=lambda row: not row.pattern)
+
+
+@cache
+def states() -> dict[str, State]:
+    """{name: state} of what is found rather than answered."""
+    rows = [State.model_validate(row) for row in tomllib.loads(FILE.read_text())["state"]]
+    return {row.state: row for row in rows}

@@ -5,13 +5,16 @@ password. A request token is good once and for minutes, an access token until 06
 a new log-in to the same app ends the one before.
 """
 
+import base64
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from trading_platform.markets.sessions import Segment, session_of
 from trading_platform.venues.zerodha.errors import Meaning, meaning_of
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
 
@@ -19,6 +22,8 @@ IST = ZoneInfo("Asia/Kolkata")
 LOGIN_URL = "https://kite.zerodha.com/connect/login"
 AUTHORISE_URL = "https://kite.zerodha.com/connect/portfolio/authorize/holdings"
 ENDS_AT = time(6, 0)
+ASKED_FROM = time(8, 0)
+STATE_LIVES = timedelta(minutes=10)
 
 
 class LoginRefusedError(PermissionError):
@@ -53,6 +58,32 @@ def login_url(api_key: str, state: str, base: str = LOGIN_URL) -> str:
     return f"{base}?{urlencode({'v': '3', 'api_key': api_key, 'redirect_params': urlencode({'state': state})})}"
 
 
+def signed_state(account_id: str, user_id: str, api_secret: str, now: datetime) -> str:
+    """A `state` that only we can have made, for this user and account, good for ten minutes.
+
+    Signed with the account's API secret, so that nothing has to be stored between the two halves of a log-in: a request
+    token that somebody else's browser was sent with does not come with it.
+    """
+    made = f"{account_id}|{user_id}|{int((now + STATE_LIVES).timestamp())}|{secrets.token_urlsafe(9)}"
+    return base64.urlsafe_b64encode(f"{made}|{_signature(made, api_secret)}".encode()).decode()
+
+
+def account_in_state(state: str) -> str | None:
+    """Which account a state says that it is of, not yet believed (`state_is_ours`). None for what is no state."""
+    parts = _state_parts(state)
+    return parts[0] if parts else None
+
+
+def state_is_ours(state: str, account_id: str, user_id: str, api_secret: str, now: datetime) -> bool:
+    """Whether a state was made here for this user and account, and is not too old."""
+    parts = _state_parts(state)
+    if parts is None:
+        return False
+    made, signature = "|".join(parts[:4]), parts[4]
+    genuine = hmac.compare_digest(_signature(made, api_secret).encode(), signature.encode())
+    return genuine and parts[:2] == [account_id, user_id] and now.timestamp() < int(parts[2])
+
+
 def session_checksum(api_key: str, request_token: str, api_secret: str) -> str:
     """Proof that we hold the secret, without sending it: sha256 of the three texts one after the other."""
     return hashlib.sha256(f"{api_key}{request_token}{api_secret}".encode()).hexdigest()
@@ -72,6 +103,21 @@ def session_ends(logged_in_at: datetime) -> datetime:
     local = logged_in_at.astimezone(IST)
     day = local.date() + timedelta(days=local.time() >= ENDS_AT)
     return datetime.combine(day, ENDS_AT, IST).astimezone(UTC)
+
+
+def login_wanted(session: KiteSession | None, now: datetime, segment: Segment = "NSE") -> datetime | None:
+    """By when somebody must log in so that the next session of `segment` can be traded; None where nobody need.
+
+    Asked from 08:00 IST of a trading day on: sessions of the day before end at 06:00, and the broker has been seen to
+    flush tokens until 07:30.
+    """
+    local = now.astimezone(IST)
+    spans = session_of(segment, local.date())
+    if not spans or local.time() < ASKED_FROM or now >= spans[-1].ends:
+        return None
+    if session is not None and session.is_fresh(now) and session.expires_at >= spans[-1].ends:
+        return None
+    return spans[0].starts
 
 
 async def open_session(transport: KiteTransport, request_token: str, api_secret: str) -> KiteSession:
@@ -108,6 +154,18 @@ async def authorise_holdings(transport: KiteTransport, base: str = AUTHORISE_URL
         return f"{base}/{transport.api_key}/{answer.data['request_id']}"
     except (KeyError, TypeError):
         return Failure(200, None, "the answer names no request_id")
+
+
+def _signature(made: str, api_secret: str) -> str:
+    return hmac.new(api_secret.encode(), f"kite login {made}".encode(), hashlib.sha256).hexdigest()
+
+
+def _state_parts(state: str) -> list[str] | None:
+    try:
+        parts = base64.urlsafe_b64decode(state.encode()).decode().split("|")
+    except ValueError:
+        return None
+    return parts if len(parts) == 5 and parts[2].isdigit() else None
 
 
 def _session(answer: Success) -> KiteSession:

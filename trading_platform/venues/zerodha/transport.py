@@ -5,6 +5,7 @@ HTML, the difference between a refusal and a time-out. Here a `Failure` keeps al
 came, the HTTP status, and whether the request can have reached the broker at all.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,15 @@ from typing import Any
 import aiohttp
 import orjson
 
+from trading_platform.venues.zerodha.limits import DaySpentError, RateLimiter, bucket_of
+
 ROOT = "https://api.kite.trade"
 VERSION = "3"
 TIMEOUT_SECONDS = 7.0
+DOWNLOAD_SECONDS = 60.0
+"""The dump of all instruments has many megabytes."""
+PATIENCE_SECONDS = 2.0
+"""How long a request waits for room within the limits before it is given back unsent."""
 LONGEST_MESSAGE = 2_000
 
 
@@ -48,15 +55,17 @@ class KiteTransport:
     """A connection pool for one API key and session. Use it on one event loop; `close` it.
 
     `source_address`: the local address that requests leave from, for accounts whose orders are bound to a static one.
+    `limiter`: the account's limits, which all processes share; without one requests are not counted (the sandbox).
     """
 
     def __init__(
         self, api_key: str, access_token: str | None, *, root: str = ROOT, source_address: str | None = None,
-        timeout_seconds: float = TIMEOUT_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS, limiter: RateLimiter | None = None,
     ) -> None:  # fmt: skip
         self.api_key = api_key
         self.root = root.rstrip("/")
         self.source_address = source_address
+        self.limiter = limiter
         self._access_token = access_token
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None
@@ -67,9 +76,14 @@ class KiteTransport:
 
     async def call(
         self, method: str, path: str, *, query: Fields | None = None, form: Fields | None = None,
-        json: object | None = None,
+        json: object | None = None, reducing: bool = False,
     ) -> Answer:  # fmt: skip
-        """Send one request. Never raises, except `asyncio.CancelledError`."""
+        """Send one request. Never raises, except `asyncio.CancelledError`.
+
+        `reducing`: a cancellation or an exit, which may use the reserve of the limits.
+        """
+        if (crowded := await self._room(method, path, reducing)) is not None:
+            return crowded
         body: dict[str, Any] = {}
         if json is not None:
             body = {"data": orjson.dumps(json), "headers": self._headers() | {"Content-Type": "application/json"}}
@@ -88,8 +102,11 @@ class KiteTransport:
 
     async def download(self, path: str) -> bytes | Failure:
         """A CSV route; the bytes, unzipped."""
+        if (crowded := await self._room("GET", path, False)) is not None:
+            return crowded
         try:
-            async with self._client().get(self.root + path, headers=self._headers(), timeout=self._timeout) as response:
+            limit = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS)
+            async with self._client().get(self.root + path, headers=self._headers(), timeout=limit) as response:
                 content = await response.read()
                 if response.ok:
                     return content
@@ -112,6 +129,24 @@ class KiteTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def _room(self, method: str, path: str, reducing: bool) -> Failure | None:
+        """Wait for room within the limits. What is given back unsent reads as the broker's own refusal would."""
+        if self.limiter is None:
+            return None
+        left = PATIENCE_SECONDS
+        try:
+            while (wait := await self.limiter.take(bucket_of(method, path), reducing=reducing)) is not None:
+                seconds = wait.total_seconds()
+                if seconds > left:
+                    text = f"Too many requests by our own count: room in {seconds:.2f} s"
+                    return Failure(429, "NetworkException", text, sent=False, retry_after_seconds=seconds)
+                left -= seconds
+                await asyncio.sleep(seconds)
+        except DaySpentError as error:
+            text = f"Maximum allowed order requests exceeded by our own count: {error}"
+            return Failure(429, "NetworkException", text, sent=False)
+        return None
 
     def _headers(self) -> dict[str, str]:
         headers = {"X-Kite-Version": VERSION}

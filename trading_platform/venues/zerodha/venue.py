@@ -12,6 +12,7 @@ cash plus holdings is the account's equity whatever is held.
 import asyncio
 import base64
 import hashlib
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,15 +23,19 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import structlog
+
 from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
 from trading_platform.markets.contract_note import Leg, charges_of, segment_for
 from trading_platform.markets.contracts import BadDumpError, Contract, ContractBook, UnknownContractError
 from trading_platform.markets.instruments import Instrument, is_index
 from trading_platform.markets.kite_orders import KiteOrder, Surroundings, check
+from trading_platform.markets.quantities import FreezeTable
 from trading_platform.markets.sessions import amo_window
-from trading_platform.venues.port import Accepted, Ambiguous, QueryFailedError, Refused, Result, Side, VenueFill
+from trading_platform.venues.port import Accepted, QueryFailedError, Refused, Result, Side, VenueFill
 from trading_platform.venues.route import Route, local_address
-from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
+from trading_platform.venues.zerodha.errors import meaning_of_rejection
+from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk
 from trading_platform.venues.zerodha.statuses import state_of
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
 
@@ -44,6 +49,9 @@ ROLL_DAYS = 1
 NAME_OF_INDEX = {"NIFTY 50": "NIFTY", "NIFTY BANK": "BANKNIFTY"}
 """Indices as quotes name them: as derivatives do."""
 OURS_BUT_UNKNOWN = "tp_unknown_"
+FREEZE_IN_WORDS = re.compile(r"higher than the maximum quantity of (?P<freeze>\d+)")
+"""The broker has no list of freeze quantities; its refusal names the one that holds today."""
+log = structlog.get_logger(__name__)
 
 
 class NotArmedError(PermissionError):
@@ -79,6 +87,8 @@ class ZerodhaVenue:
         self.route = Route("zerodha")
         self._book = ContractBook((), date.min)
         self._names: dict[str, ClientOrderId] = {}
+        self._freeze = FreezeTable()
+        self.desk = OrderDesk(self.transport)
 
     # --- what there is to trade --------------------------------------------------------------------------------------
 
@@ -132,6 +142,8 @@ class ZerodhaVenue:
             traded = self._contract(contract)
         except UnknownContractError as error:
             return Refused("INSTRUMENT_UNKNOWN", str(error))
+        if quantity != int(quantity):
+            return Refused("QUANTITY_LOT", f"{contract} is traded in whole units, not {quantity}")
         now = self.now()
         order = KiteOrder(
             traded.exchange, traded.tradingsymbol, "BUY" if side == "buy" else "SELL", int(quantity),
@@ -139,19 +151,21 @@ class ZerodhaVenue:
             variety="amo" if amo_window("NFO" if traded.is_derivative else "NSE", now) else "regular",
             market_protection=BROKERS_OWN_PROTECTION, tag=tag,
         )  # fmt: skip
-        if denial := check(order, Surroundings(traded, now)):
+        auction = not traded.is_derivative and bool(self._book.futures(traded.tradingsymbol))
+        around = Surroundings(traded, now, closing_auction=auction, freeze=self._freeze)
+        if denial := check(order, around):
             return Refused(denial.code, str(denial))
-        return await self.place(order)
+        result = await self.place(order)
+        if isinstance(result, Refused) and (found := FREEZE_IN_WORDS.search(result.text)):
+            self._freeze.learn(traded.name, int(found["freeze"]))
+        return result
 
     async def place(self, order: KiteOrder) -> Result:
         """Send an order that has passed `check`. Never raises for what the broker or the network does."""
-        answer = await self.transport.call("POST", f"/orders/{order.variety}", form=order.form())
-        if isinstance(answer, Failure):
-            return as_result(answer, "place")
-        try:
-            order_id = VenueOrderId(str(answer.data["order_id"]))
-        except (KeyError, TypeError):
-            return Ambiguous(f"the broker said success and named no order: {answer.data!r}")
+        sent = await self.desk.place(order)
+        if not isinstance(sent, Acknowledged):
+            return sent
+        order_id = sent.order_id
         try:
             return await self._order(order_id)
         except QueryFailedError:
@@ -164,7 +178,10 @@ class ZerodhaVenue:
         mine = [row for row in rows if row.get("tag") == tag or tag in (row.get("tags") or ())]
         if not mine:
             return None
-        return await self._accepted(mine[-1])
+        if len(mine) > 1:  # which must not be: the tag is of one attempt
+            log.error("two_orders_of_one_tag", tag=tag, orders=[row.get("order_id") for row in mine])
+        filled_first = sorted(mine, key=lambda row: int(row.get("filled_quantity") or 0))
+        return await self._accepted(filled_first[-1])
 
     async def balances(self) -> Mapping[str, Decimal]:
         margins, positions, holdings = await asyncio.gather(

@@ -1,0 +1,176 @@
+"""`trading-platform kite`: log in, log out, see how things stand, check before the market opens."""
+
+import asyncio
+import getpass
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar, cast
+from urllib.parse import parse_qs, urlsplit
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from trading_platform.accounts.vault import Vault, VaultError
+from trading_platform.markets.sessions import IST, Segment
+from trading_platform.settings import settings
+from trading_platform.storage.databases import Databases
+from trading_platform.venues.port import QueryFailedError
+from trading_platform.venues.route import local_address
+from trading_platform.venues.zerodha import vaulted
+from trading_platform.venues.zerodha.login import (
+    LoginRefusedError,
+    close_session,
+    login_url,
+    open_session,
+    signed_state,
+    state_is_ours,
+)
+from trading_platform.venues.zerodha.preflight import Preflight, Report, seen_address
+from trading_platform.venues.zerodha.transport import KiteTransport
+
+app = typer.Typer(no_args_is_help=True, help="Zerodha accounts: daily log-in, and checks before the market opens.")
+AccountOption = Annotated[str, typer.Option("--account", help="The account, as `kite status` lists it.")]
+Found = TypeVar("Found")
+STDIN = "-"
+console = Console()
+
+
+@app.command()
+def login(
+    account: AccountOption,
+    request_token: Annotated[
+        str,
+        typer.Option(help="The token of the redirect, where it is known already; `-` reads it from standard input."),
+    ] = "",
+) -> None:
+    """Log in for today: open the address that is shown, then paste the address that you were sent back to."""
+    with _explained():
+        databases, vault = Databases(settings()), Vault(settings())
+        found = vaulted.account_of(databases, account)
+        keys = vaulted.keys_of(databases, vault, found)
+        secret = keys.api_secret.get_secret_value()
+        token = sys.stdin.readline().strip() if request_token == STDIN else request_token
+        if not token:
+            state = signed_state(found.account_id, found.user_id, secret, datetime.now(UTC))
+            console.print("Open this address and log in there:")
+            console.print(login_url(keys.api_key, state, vaulted.login_page_of(settings(), found)), soft_wrap=True)
+            token = token_in_redirect(
+                typer.prompt("Paste the address that you were sent to"), found, secret, datetime.now(UTC)
+            )
+        transport = KiteTransport(keys.api_key, None, root=vaulted.root_of(settings(), found))
+        session = _run(transport, lambda: open_session(transport, token, secret))
+        vaulted.keep(databases, vault, found, session, actor=_actor())
+    console.print(f"{account} is logged in until {session.expires_at.astimezone(IST):%Y-%m-%d %H:%M} IST at the latest")
+
+
+@app.command()
+def logout(account: AccountOption) -> None:
+    """End today's session at the broker and take its token out of the vault."""
+    with _explained():
+        databases, vault = Databases(settings()), Vault(settings())
+        found = vaulted.account_of(databases, account)
+        keys = vaulted.keys_of(databases, vault, found)
+        if keys.access_token is not None:
+            transport, token = vaulted.transport_of(settings(), found, keys), keys.access_token.get_secret_value()
+            _run(transport, lambda: close_session(transport, token))
+        vaulted.forget(databases, found, actor=_actor(), why="logged out")
+    console.print(f"{account} is logged out")
+
+
+@app.command()
+def status() -> None:
+    """All accounts at Zerodha, and until when they are logged in."""
+    table = Table("account", "group", "kind", "armed", "session", title="Accounts at Zerodha")
+    with _explained():
+        databases, vault = Databases(settings()), Vault(settings())
+        for each in vaulted.all_accounts(databases):
+            try:
+                session = vaulted.keys_of(databases, vault, each).session
+                text = f"until {session.expires_at.astimezone(IST):%m-%d %H:%M} IST" if session else "log in"
+            except (vaulted.NoAccountError, VaultError) as error:
+                text = str(error)
+            table.add_row(
+                each.account_id, each.group_id, "live" if each.live else "sandbox", "yes" if each.armed else "no", text
+            )
+    console.print(table)
+
+
+@app.command()
+def preflight(
+    account: AccountOption,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="An address on the broker's list; may be given twice.")
+    ] = None,
+    segment: Annotated[list[str] | None, typer.Option(help="What is to be traded; NSE and NFO unless given.")] = None,
+    address_service: Annotated[
+        str, typer.Option(help="URL of a service that answers with the address it sees. Default: the local address.")
+    ] = "",
+) -> None:
+    """Check session, address, clock, instruments and segments. Ends with 1 where orders would not get through."""
+    with _explained():
+        databases, vault = Databases(settings()), Vault(settings())
+        found = vaulted.account_of(databases, account)
+        keys = vaulted.keys_of(databases, vault, found)
+        transport = vaulted.transport_of(settings(), found, keys)
+
+        async def egress() -> str:
+            if address_service:
+                return await seen_address(address_service, keys.source_address)
+            target = urlsplit(transport.root)
+            own = await asyncio.to_thread(local_address, target.hostname or "", target.port or 443)
+            return keys.source_address or own or "nowhere: there is no route to the broker"
+
+        checks = Preflight(
+            transport, keys.session, frozenset(allow or ()), egress, cast(list[Segment], segment or ["NSE", "NFO"]),
+            lambda: datetime.now(UTC),
+        )  # fmt: skip
+        report = _run(transport, checks.run)
+    _show(report)
+    if not report.ready:
+        raise typer.Exit(1)
+
+
+def token_in_redirect(pasted: str, account: vaulted.KiteAccount, api_secret: str, now: datetime) -> str:
+    """The request token of the address that the browser was sent back to. Raises ValueError for anything else."""
+    query = parse_qs(urlsplit(pasted.strip()).query)
+    state, token = query.get("state", [""])[0], query.get("request_token", [""])[0]
+    if not token:
+        raise ValueError("that address has no request_token in it; paste it as a whole, or log in again")
+    if not state_is_ours(state, account.account_id, account.user_id, api_secret, now):
+        raise ValueError("that address does not come from this log-in, or is older than ten minutes; log in again")
+    return token
+
+
+def _show(report: Report) -> None:
+    table = Table("check", "", "what was found", title="Before the market opens")
+    colours = {"ok": "green", "warning": "yellow", "failed": "red"}
+    for each in report.findings:
+        table.add_row(each.check, f"[{colours[each.verdict]}]{each.verdict}[/]", each.text)
+    console.print(table)
+
+
+def _run(transport: KiteTransport, work: Callable[[], Awaitable[Found]]) -> Found:
+    async def both() -> Found:
+        try:
+            return await work()
+        finally:
+            await transport.close()
+
+    return asyncio.run(both())
+
+
+def _actor() -> str:
+    return f"cli:{getpass.getuser()}"
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """A refusal is one line, not a traceback."""
+    try:
+        yield
+    except (ValueError, LookupError, LoginRefusedError, QueryFailedError, VaultError) as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from None
