@@ -1,38 +1,38 @@
 """Accounts, balances, orders and trades: what the exchange owes to whom. Events are the only way to change them.
 
 Whatever is locked is locked under one order, so free + locked changes by trades and fees alone. A limit buy has its
-limit price locked for every unit that is left; what a better price saves is free at once.
+limit price locked for every unit that is left; what a better price saves is free at once. Where `margin_of` is given,
+what is traded for rupees goes by `margin_ledger` instead: positions, long and short, against blocked money.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
+from typing import Any
 
 from trading_platform.markets.instruments import Instrument
+from trading_platform.sandbox import margin_ledger
 from trading_platform.sandbox.events import (
     AccountOpened,
     Amended,
+    Converted,
     Ended,
     Entered,
     Event,
     Filled,
+    Kept,
     Listed,
+    Paid,
     Reserved,
+    Settled,
     Triggered,
 )
+from trading_platform.sandbox.margin_ledger import RUPEES, Balance, MarginOf, Position, key_of
 from trading_platform.sandbox.orders import ZERO, Order, OrderList, OrderRequest, Side, Trade
 
 FEE_UNIT = Decimal("1e-8")
 STOP_MARKET_ALLOWANCE = Decimal("1.05")
 """A stop-market buy locks so much times its stop price; it never spends more, however far the market gaps."""
-
-
-@dataclass(slots=True)
-class Balance:
-    """One asset of one account."""
-
-    free: Decimal = ZERO
-    locked: Decimal = ZERO
 
 
 @dataclass(eq=False)
@@ -49,7 +49,14 @@ class Account:
     lists: dict[int, OrderList] = field(default_factory=dict)
     by_client_id: dict[str, Order] = field(default_factory=dict)
     """The newest order of each client order id: an id may be used again once its order is done, as on Binance."""
+    positions: dict[str, Position] = field(default_factory=dict)
+    """By product and symbol; of accounts on margin alone."""
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """{kind: {key: document}}: what a venue's surface keeps here."""
     updated: int = 0
+
+    def position(self, symbol: str, product: str) -> Position:
+        return self.positions.setdefault(key_of(symbol, product), Position(symbol, product))
 
     def balance(self, asset: str) -> Balance:
         return self.balances.setdefault(asset, Balance())
@@ -61,6 +68,7 @@ class Books:
 
     instruments: dict[str, Instrument]
     fee_rate: Decimal
+    margin_of: MarginOf | None = None
     accounts: dict[str, Account] = field(default_factory=dict)
     by_key: dict[str, Account] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)
@@ -93,8 +101,43 @@ class Books:
                 self.lists[order_list.list_id] = order_list
                 self.accounts[order_list.account_id].lists[order_list.list_id] = order_list
                 self.last_list_id = max(self.last_list_id, order_list.list_id)
+            case Settled() | Converted() | Paid() | Kept():
+                self._of_account(event)
             case _:
                 pass
+
+    def on_margin(self, symbol: str) -> bool:
+        """Whether what is traded in it goes by the margin ledger."""
+        return self.margin_of is not None and self.instruments[symbol].quote == RUPEES
+
+    def locks(self, request: OrderRequest) -> str:
+        """The asset that an order locks."""
+        if self.on_margin(request.symbol) and not (request.side == "SELL" and margin_ledger.is_delivery(request)):
+            return RUPEES
+        return self.paid_asset(request.symbol, request.side)
+
+    def margin_asked(self, account: Account, request: OrderRequest, quantity: Decimal, time: int, besides: int = 0) -> Decimal:  # fmt: skip
+        """What an order on margin would lock; `besides`: the order that it replaces."""
+        assert self.margin_of is not None
+        product = request.terms.get("product", "CNC")
+        others = sum(
+            (
+                each.remaining for each in account.open.values()
+                if each.symbol == request.symbol and each.side == request.side and each.order_id != besides
+                and each.request.terms.get("product", "CNC") == product
+            ),
+            ZERO,
+        )  # fmt: skip
+        position = account.positions.get(key_of(request.symbol, product)) or Position(request.symbol, product)
+        return margin_ledger.asks(self.margin_of, position, others, request, quantity, time)
+
+    def margin_after(self, order: Order, price: Decimal, quantity: Decimal, time: int) -> Decimal | None:
+        """What the position of an order blocks after a fill; None for what is paid in full."""
+        if not self.on_margin(order.symbol) or margin_ledger.is_delivery(order.request):
+            return None
+        assert self.margin_of is not None
+        position = self.accounts[order.account_id].position(order.symbol, order.request.terms["product"])
+        return margin_ledger.margin_after(self.margin_of, position, order.side, price, quantity, time)
 
     def paid_asset(self, symbol: str, side: Side) -> str:
         """What an order gives away, and therefore locks."""
@@ -105,8 +148,10 @@ class Books:
         instrument = self.instruments[symbol]
         return instrument.base if side == "BUY" else instrument.quote
 
-    def fee(self, side: Side, price: Decimal, quantity: Decimal) -> Decimal:
-        """Taken from what is received, cut to eight decimals."""
+    def fee(self, symbol: str, side: Side, price: Decimal, quantity: Decimal) -> Decimal:
+        """Taken from what is received, cut to eight decimals. Accounts on margin are billed at the day's end instead."""
+        if self.on_margin(symbol):
+            return ZERO
         received = quantity if side == "BUY" else price * quantity
         return (received * self.fee_rate).quantize(FEE_UNIT, ROUND_DOWN)
 
@@ -124,6 +169,9 @@ class Books:
         if account is None:
             account = Account(event.account_id, event.api_key, event.api_secret)
             account.balances = {asset: Balance(amount) for asset, amount in event.balances.items()}
+            for asset, amount in event.balances.items():
+                if asset in self.instruments and self.on_margin(asset):
+                    account.positions[key_of(asset, "CNC")] = Position(asset, "CNC", amount)
             self.accounts[event.account_id] = account
         if self.by_key.get(account.api_key) is account:
             del self.by_key[account.api_key]
@@ -168,14 +216,12 @@ class Books:
         order = self.orders[event.order_id]
         account = self.accounts[order.account_id]
         price, quantity = event.price, event.quantity
-        spent = price * quantity if order.side == "BUY" else quantity
-        gained = quantity if order.side == "BUY" else price * quantity
-        released = spent if order.side == "SELL" else (order.request.limit_price or price) * quantity
-        paying = self._paying(order)
-        paying.locked -= released
-        paying.free += released - spent
-        order.locked -= released
-        account.balance(event.fee_asset).free += gained - event.fee
+        if self.on_margin(order.symbol):
+            position = account.position(order.symbol, order.request.terms.get("product", "CNC"))
+            cash, shares = account.balance(RUPEES), account.balance(self.instruments[order.symbol].base)
+            margin_ledger.fill(cash, shares, position, order, event)
+        else:
+            self._exchange(order, account, event)
         order.filled += quantity
         order.quote_filled += price * quantity
         self.last_trade_id = max(self.last_trade_id, event.trade_id)
@@ -190,6 +236,39 @@ class Books:
         if not order.is_open:
             self._close(order, event.time)
 
+    def _exchange(self, order: Order, account: Account, event: Filled) -> None:
+        """A spot fill: one asset for another."""
+        price, quantity = event.price, event.quantity
+        spent = price * quantity if order.side == "BUY" else quantity
+        gained = quantity if order.side == "BUY" else price * quantity
+        released = spent if order.side == "SELL" else (order.request.limit_price or price) * quantity
+        paying = self._paying(order)
+        paying.locked -= released
+        paying.free += released - spent
+        order.locked -= released
+        account.balance(event.fee_asset).free += gained - event.fee
+
+    def _of_account(self, event: Settled | Converted | Paid | Kept) -> None:
+        account = self.accounts[event.account_id]
+        if isinstance(event, Kept):
+            kept = account.kept.setdefault(event.kind, {})
+            if event.value is None:
+                kept.pop(event.key, None)
+            else:
+                kept[event.key] = event.value
+            return
+        cash = account.balance(RUPEES)
+        match event:
+            case Settled():
+                margin_ledger.settle(cash, account.position(event.symbol, event.product), event)
+            case Converted():
+                before, after = (account.position(event.symbol, each) for each in (event.product, event.into))
+                shares = account.balance(self.instruments[event.symbol].base)
+                margin_ledger.convert(cash, shares, before, after, event)
+            case Paid():
+                margin_ledger.pay(cash, event)
+        account.updated = event.time
+
     def _close(self, order: Order, time: int) -> None:
         balance = self._paying(order)
         balance.locked -= order.locked
@@ -201,7 +280,7 @@ class Books:
         del account.open[order.order_id]
 
     def _paying(self, order: Order) -> Balance:
-        return self.accounts[order.account_id].balance(self.paid_asset(order.symbol, order.side))
+        return self.accounts[order.account_id].balance(self.locks(order.request))
 
 
 def needed(request: OrderRequest, quantity: Decimal) -> Decimal:

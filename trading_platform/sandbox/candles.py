@@ -12,6 +12,7 @@ Row = tuple[int, float, float, float, float, float]
 """Open time in milliseconds, open, high, low, close, volume."""
 MOST_KEPT = 100_000
 """Bars of one symbol that are kept (about 5 MB); older ones are forgotten."""
+MINUTE_MS = 60_000
 COLUMNS = ("open", "high", "low", "close", "volume")
 
 
@@ -22,6 +23,7 @@ class Candles:
         self.interval_ms = interval_seconds * 1_000
         self.times = array("q")
         self.columns = tuple(array("d") for _ in COLUMNS)
+        self._newest = -1
         self._stored = 0
         """How many of the oldest rows came from storage, which has them for the next start too."""
 
@@ -41,8 +43,17 @@ class Candles:
         )
 
     def add(self, bar: BarClosed) -> None:
-        """A new bar; one that is not newer than the last is known already."""
-        if self.times and bar.open_time <= self.times[-1]:
+        """A new bar; one that is not newer than the last is known already.
+
+        A market that moves faster than its bars (steps of seconds) forms each bar from several: they are parts of the last.
+        """
+        if self.times and bar.open_time <= max(self.times[-1], self._newest):
+            return
+        self._newest = bar.open_time
+        if self.times and self.interval_ms <= MINUTE_MS and bar.open_time // self.interval_ms == self.times[-1] // self.interval_ms:  # fmt: skip
+            _, high, low, close, volume = self.columns
+            high[-1], low[-1], close[-1] = max(high[-1], bar.high), min(low[-1], bar.low), bar.close
+            volume[-1] += bar.volume
             return
         self.times.append(bar.open_time)
         for name, column in zip(COLUMNS, self.columns, strict=True):

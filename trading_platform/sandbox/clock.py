@@ -65,6 +65,14 @@ class Clock:
     on_step: Callable[[], None] = lambda: None
     """Called after every step, before its end is on disk."""
     beyond_tail: bool = False
+    alone: float | None = None
+    """Steps per second at `max` while there is no participant to wait for. None: as fast as it goes."""
+    stopped: bool = False
+    """By hand: time stands until it is moved or let run again."""
+    _owed: int = 0
+    _until: int | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _started: asyncio.Event = field(default_factory=asyncio.Event)
     _acked: asyncio.Event = field(default_factory=asyncio.Event)
     _stepped: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -88,6 +96,29 @@ class Clock:
         self.exchange.start_replay(command)
         self._take(command)
 
+    async def advance(self, *, steps: int = 0, until: int | None = None) -> None:
+        """Let time move by so many steps, or on to a market time (milliseconds), at once; return when it is there.
+
+        A time at which nothing happens is reached too: the next bar waits for its turn.
+        """
+        if steps <= 0 and (until is None or until <= self.exchange.now):
+            return
+        self._owed, self._until = steps, until
+        self._arrived.clear()
+        self._started.set()
+        self._changed.set()
+        await self._arrived.wait()
+
+    def hold(self, *, still: bool) -> None:
+        """Stop time by hand, or let it run again."""
+        self.stopped = still
+        self._changed.set()
+
+    def set_speed(self, speed: Speed) -> None:
+        """Steps per second from now on, without a new start."""
+        self.speed = speed
+        self._changed.set()
+
     def ack(self, name: str, market_time: int) -> None:
         """A participant has done all it wants to do up to `market_time` (milliseconds)."""
         participant = self.participants.setdefault(name, Participant())
@@ -109,11 +140,10 @@ class Clock:
                 await self._started.wait()
             self.state = "running"
             began = time.monotonic()
-            self.exchange.step(step)
-            self.on_step()
-            await self.exchange.durable()
-            async with self._stepped:
-                self._stepped.notify_all()
+            if self._until is not None and step.time > self._until:
+                await self._take_step(Step(self._until, []))
+                await self._pause(began)
+            await self._take_step(step)
             await self._pause(began)
         await self._all_done()
         self._end()
@@ -145,6 +175,16 @@ class Clock:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    async def _take_step(self, step: Step) -> None:
+        self.exchange.step(step)
+        self.on_step()
+        await self.exchange.durable()
+        self._owed = max(self._owed - 1, 0)
+        if self._until is not None and step.time >= self._until:
+            self._until = None
+        async with self._stepped:
+            self._stepped.notify_all()
+
     def _take(self, command: dict[str, Any]) -> None:
         self.speed, self.beyond_tail = command["speed"], command["beyond_tail"]
         self.participants = {name: self.participants.get(name, Participant()) for name in command["participants"]}
@@ -165,11 +205,30 @@ class Clock:
 
     async def _pause(self, began: float) -> None:
         """What is left of the time that a step takes at the present speed."""
+        while True:
+            if self._owed or self._until is not None:
+                await asyncio.sleep(0)  # the doors stay open while time is in haste
+                return
+            self._arrived.set()
+            self._changed.clear()
+            wait = None if self.stopped else self._left_of_step(began)
+            if wait is not None and wait <= 0:
+                return
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    def _left_of_step(self, began: float) -> float:
         speed = self.pace if self._is_past_tail() else self.speed
+        if speed == "max" and not self.participants and self.alone is not None:
+            speed = self.alone
         if any(each.may_come_back for each in self.participants.values()):
             speed = SLOW_STEPS_PER_SECOND if speed == "max" else min(speed, SLOW_STEPS_PER_SECOND)
-        if speed != "max" and self.mode != "live":
-            await asyncio.sleep(max(1.0 / speed - (time.monotonic() - began), 0.0))
+        if speed == "max" or self.mode == "live":
+            return 0.0
+        return 1.0 / speed - (time.monotonic() - began)
 
     async def _all_done(self) -> None:
         """Wait until every participant that keeps up has acknowledged the step before."""

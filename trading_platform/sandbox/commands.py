@@ -1,16 +1,70 @@
-"""The command `sandbox serve`."""
+"""The commands `sandbox` (by itself, from files) and `sandbox serve` (of a dataset of the platform)."""
 
+import logging
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+import structlog
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="An exchange of your own, which official Binance clients take for real.")
+app = typer.Typer(
+    invoke_without_command=True,
+    help="An exchange of your own, which official clients of Binance and Kite take for real.",
+)
 
 
 @app.callback()
-def _sandbox() -> None:
-    """An exchange of your own, which official Binance clients take for real."""
+def alone(
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option(help="File or folder of bars or ticks to replay. Default: an invented market.")
+    ] = None,
+    speed: Annotated[
+        str,
+        typer.Option(
+            help="Times real time; or `max`: as fast as its participants acknowledge, else a minute a second."
+        ),
+    ] = "1",
+    seed: Annotated[int, typer.Option(help="Of order books, paths within bars, invented prices, and faults.")] = 7,
+    faults: Annotated[Path | None, typer.Option(help="Faults to come, TOML or JSON: see docs/sandbox.md.")] = None,
+    kite_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of Kite Connect; 0 picks a free one.")] = 0,
+    binance_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of Binance; 0 picks a free one.")] = 0,
+    limits: Annotated[bool, typer.Option(help="Count requests as broker and exchange do.")] = True,
+    redirect: Annotated[str, typer.Option(help="Where Kite's log-in page goes back to.")] = "http://127.0.0.1/",
+    postback: Annotated[str | None, typer.Option(help="Where Kite posts what became of orders.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Market time to begin at, ISO 8601 with a zone. Default: 30 days before the data end."),
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the books. Default: they go with the process.")
+    ] = None,
+) -> None:
+    """A Kite Connect and a Binance of your own on one market, needing nothing else: no database, no settings.
+
+    Prints one line of JSON that says where they are and with which keys, and serves until SIGTERM.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from trading_platform.market_data.tables import UnreadableFileError
+    from trading_platform.sandbox.faults import BadFaultError
+    from trading_platform.sandbox.standalone import Wishes, run
+
+    # Standard output is for the one line of JSON.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    wishes = Wishes(
+        data, _speed(speed), seed, faults, kite_port, binance_port, journal, limits, redirect, postback, _moment(start)
+    )
+    try:
+        run(wishes)
+    except (UnreadableFileError, BadFaultError, OSError) as error:
+        typer.echo(f"trading-platform sandbox: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 @app.command()
@@ -75,6 +129,18 @@ def serve(
         await assemble(Databases(current), Lake(current.lake_dir), dataset, options).serve("127.0.0.1", port)
 
     uvloop.run(run())
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--start is ISO 8601, such as 2023-12-01T09:15:00+05:30; got {text!r}") from error
+    if moment.tzinfo is None:
+        raise typer.BadParameter(f"--start needs a time zone, such as +05:30; got {text!r}")
+    return moment
 
 
 def _speed(text: str) -> float | Literal["max"]:

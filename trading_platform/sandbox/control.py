@@ -41,71 +41,86 @@ class Control:
         ]
 
     async def status(self, _: web.Request) -> web.Response:
-        return _json(self.clock.status())
+        return json_answer(self.clock.status())
 
     async def start(self, request: web.Request) -> web.Response:
         """{participants: [names], speed: "max" | steps per second, beyond_tail: bool}; the last two may be left out."""
-        body = await _body(request, "participants")
+        body = await body_of(request, "participants")
         participants, beyond_tail = body["participants"], body.get("beyond_tail")
         if not isinstance(participants, list) or not all(isinstance(name, str) for name in participants):
-            raise _bad(f"participants must be a list of names, got {participants!r}")
+            raise bad(f"participants must be a list of names, got {participants!r}")
         if beyond_tail is not None and not isinstance(beyond_tail, bool):
-            raise _bad(f"beyond_tail must be true or false, got {beyond_tail!r}")
+            raise bad(f"beyond_tail must be true or false, got {beyond_tail!r}")
         self.clock.start(participants, _speed(body.get("speed")), beyond_tail)
         await self.exchange.durable()
-        return _json(self.clock.status())
+        return json_answer(self.clock.status())
 
     async def ack(self, request: web.Request) -> web.Response:
         """{participant, market_time}: everything up to that time is done."""
-        body = await _body(request, "participant", "market_time")
-        self.clock.ack(str(body["participant"]), _milliseconds("market_time", body["market_time"]))
-        return _json({"state": self.clock.state})
+        body = await body_of(request, "participant", "market_time")
+        self.clock.ack(str(body["participant"]), milliseconds("market_time", body["market_time"]))
+        return json_answer({"state": self.clock.state})
 
     async def wait(self, request: web.Request) -> web.Response:
         """?until=ISO time&seconds=N: answers when market time is there, or after N seconds (at most a minute)."""
-        until = _milliseconds("until", request.query.get("until", ""))
+        until = milliseconds("until", request.query.get("until", ""))
         try:
             seconds = min(float(request.query.get("seconds", "10")), LONGEST_WAIT_SECONDS)
         except ValueError as error:
-            raise _bad(f"seconds must be a number, got {request.query['seconds']!r}") from error
+            raise bad(f"seconds must be a number, got {request.query['seconds']!r}") from error
         await self.clock.reached(until, seconds)
-        return _json(self.clock.status())
+        return json_answer(self.clock.status())
 
     async def open_account(self, request: web.Request) -> web.Response:
         """{account_id, api_key, api_secret, balances {asset: "amount"}}; again: a new key, the same balances."""
-        body = await _body(request, "account_id", "api_key", "api_secret", "balances")
+        body = await body_of(request, "account_id", "api_key", "api_secret", "balances")
         account_id, key, secret = body["account_id"], body["api_key"], body["api_secret"]
         if not all(isinstance(text, str) and text for text in (account_id, key, secret)):
-            raise _bad("account_id, api_key and api_secret must be strings, and none of them empty")
+            raise bad("account_id, api_key and api_secret must be strings, and none of them empty")
         owner = self.exchange.books.by_key.get(key)
         if owner is not None and owner.account_id != account_id:
             raise web.HTTPConflict(text=f"this api_key belongs to another account than {account_id!r}")
         account = self.exchange.open_account(account_id, key, secret, _amounts(body["balances"]))
         await self.exchange.durable()
-        return _json({"account_id": account.account_id, "balances": _balances(account)})
+        return json_answer({"account_id": account.account_id, "balances": _balances(account)})
 
     async def request_token(self, request: web.Request) -> web.Response:
         """{api_key}: what the log-in page would put on its redirect, for programs without a browser."""
-        body = await _body(request, "api_key")
+        body = await body_of(request, "api_key")
         if self.kite is None:
-            raise _bad("this dataset is not of an exchange that Kite Connect serves")
+            raise bad("this dataset is not of an exchange that Kite Connect serves")
         try:
-            return _json({"request_token": self.kite.request_token(str(body["api_key"]))})
+            return json_answer({"request_token": self.kite.request_token(str(body["api_key"]))})
         except KiteError as error:
             raise web.HTTPNotFound(text="no account has this api_key; open one with POST /sandbox/accounts") from error
 
     async def orders(self, request: web.Request) -> web.Response:
         """All orders of `account_id`, in the order they came."""
         account = await self._account(request)
-        return _json([_order(order) for order in account.orders.values()])
+        return json_answer([_order(order) for order in account.orders.values()])
 
     async def fills(self, request: web.Request) -> web.Response:
         """All fills of `account_id`, in the order they came."""
         account = await self._account(request)
-        return _json([_fill(trade, account.orders[trade.order_id]) for trade in account.trades])
+        return json_answer([_fill(trade, account.orders[trade.order_id]) for trade in account.trades])
 
     async def balances(self, request: web.Request) -> web.Response:
-        return _json(_balances(await self._account(request)))
+        return json_answer(_balances(await self._account(request)))
+
+    def shown(self, account: Account) -> dict[str, Any]:
+        """All that is in the books about an account."""
+        return {
+            "balances": _balances(account),
+            "positions": [
+                {
+                    "symbol": each.symbol, "product": each.product, "units": f"{each.units:f}", "cost": f"{each.cost:f}",
+                    "margin": f"{each.margin:f}",
+                }
+                for each in account.positions.values() if each.units
+            ],
+            "orders": [_order(order) for order in account.orders.values()],
+            "fills": [_fill(trade, account.orders[trade.order_id]) for trade in account.trades],
+        }  # fmt: skip
 
     async def _account(self, request: web.Request) -> Account:
         await self.exchange.durable()
@@ -125,24 +140,24 @@ class Control:
         return guarded
 
 
-def _milliseconds(name: str, text: object) -> int:
+def milliseconds(name: str, text: object) -> int:
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError as error:
-        raise _bad(f"{name} must be ISO 8601 with a time zone, got {text!r}") from error
+        raise bad(f"{name} must be ISO 8601 with a time zone, got {text!r}") from error
     if moment.tzinfo is None:
-        raise _bad(f"{name} needs a time zone, got {text!r}")
+        raise bad(f"{name} needs a time zone, got {text!r}")
     return round(moment.timestamp() * 1_000)
 
 
-async def _body(request: web.Request, *needed: str) -> dict[str, Any]:
+async def body_of(request: web.Request, *needed: str) -> dict[str, Any]:
     try:
         body = orjson.loads(await request.read())
     except orjson.JSONDecodeError as error:
-        raise _bad(f"the body must be JSON: {error}") from error
+        raise bad(f"the body must be JSON: {error}") from error
     missing = [name for name in needed if not isinstance(body, dict) or name not in body]
     if missing:
-        raise _bad(f"the body lacks {missing}; needed are {list(needed)}")
+        raise bad(f"the body lacks {missing}; needed are {list(needed)}")
     return dict(body)
 
 
@@ -151,24 +166,24 @@ def _speed(value: object) -> Speed | None:
         return "max" if value else None
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
         return float(value)
-    raise _bad(f'speed must be "max" or a positive number of steps per second, got {value!r}')
+    raise bad(f'speed must be "max" or a positive number of steps per second, got {value!r}')
 
 
 def _amounts(value: object) -> dict[str, Decimal]:
     try:
         amounts = {str(asset): Decimal(str(amount)) for asset, amount in dict(value).items()}  # type: ignore[call-overload]
     except (TypeError, ValueError, InvalidOperation) as error:
-        raise _bad(f'balances must be {{asset: "amount"}}, got {value!r}') from error
+        raise bad(f'balances must be {{asset: "amount"}}, got {value!r}') from error
     if not all(amount.is_finite() and amount >= 0 for amount in amounts.values()):
-        raise _bad(f"balances must be finite and not negative, got {value!r}")
+        raise bad(f"balances must be finite and not negative, got {value!r}")
     return amounts
 
 
-def _bad(message: str) -> web.HTTPBadRequest:
+def bad(message: str) -> web.HTTPBadRequest:
     return web.HTTPBadRequest(text=message)
 
 
-def _json(body: object) -> web.Response:
+def json_answer(body: object) -> web.Response:
     return web.Response(body=orjson.dumps(body, default=str), content_type="application/json")
 
 

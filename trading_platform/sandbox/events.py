@@ -89,6 +89,8 @@ class Filled:
     maker: bool
     level: Decimal | None
     time: int
+    margin: Decimal | None = None
+    """What the position blocks afterwards, for an account on margin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,54 @@ class BarClosed:
     volume: float
 
 
-Event = AccountOpened | Entered | Amended | Listed | Reserved | Triggered | Rested | Moved | Filled | Ended | BarClosed
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A position of an account on margin was closed at a price, without an order: its contract ended."""
+
+    account_id: str
+    symbol: str
+    product: str
+    price: Decimal
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """Units of a position (negative for a short) changed their product; what either position blocks afterwards."""
+
+    account_id: str
+    symbol: str
+    product: str
+    into: str
+    units: Decimal
+    margin_before: Decimal
+    margin_after: Decimal
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """An account was billed."""
+
+    account_id: str
+    amount: Decimal
+    what: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A venue's surface keeps a document of its own with the books: a trigger, an alert. `value` None removes it."""
+
+    account_id: str
+    kind: str
+    key: str
+    value: dict[str, Any] | None
+
+
+OfAccount = AccountOpened | Listed | Settled | Converted | Paid | Kept
+OfOrder = Entered | Amended | Reserved | Triggered | Rested | Moved | Filled | Ended
+Event = OfAccount | OfOrder | BarClosed
 Post = Callable[[Event], None]
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 

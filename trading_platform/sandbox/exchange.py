@@ -24,12 +24,15 @@ from trading_platform.sandbox.events import (
     Entered,
     Event,
     Listed,
+    OfAccount,
+    OfOrder,
     as_record,
     from_record,
     revive,
 )
 from trading_platform.sandbox.journal import Journal, Record
 from trading_platform.sandbox.liquidity import Level, Liquidity
+from trading_platform.sandbox.margin_ledger import MarginOf
 from trading_platform.sandbox.matching import Market, Matching
 from trading_platform.sandbox.orders import Order, OrderList, OrderRequest
 from trading_platform.sandbox.rules import Refusal, RefusedError
@@ -58,6 +61,8 @@ class Genesis:
     format: int = FORMAT
     watched: list[str] = field(default_factory=list)
     """Symbols whose bars are shown and that nobody can trade: indices."""
+    on_margin: bool = False
+    """Whether what is traded for rupees goes by positions and blocked margin, instead of being paid in full."""
 
 
 class Listener(Protocol):
@@ -71,13 +76,19 @@ class Listener(Protocol):
 class Exchange:
     """Books, markets and market time of one dataset. Times are milliseconds since the epoch, UTC."""
 
-    def __init__(self, genesis: Genesis, journal: Journal, now: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        journal: Journal,
+        now: Callable[[], int] | None = None,
+        margin_of: MarginOf | None = None,
+    ) -> None:
         self.genesis = genesis
         self.journal = journal
         self._now = now
         """The clock of a live market; None: market time is that of the last step."""
         self.instruments: dict[str, Instrument] = {instrument.symbol: instrument for instrument in genesis.instruments}
-        self.books = Books(dict(self.instruments), genesis.fee_rate)
+        self.books = Books(dict(self.instruments), genesis.fee_rate, margin_of if genesis.on_margin else None)
         self.markets = {
             symbol: Market(instrument, Liquidity(instrument, genesis.seed))
             for symbol, instrument in self.instruments.items()
@@ -88,20 +99,24 @@ class Exchange:
         self.steps = 0
         self.replay: Record | None = None
         """The last command that let time run, so that a restarted exchange goes on by itself."""
-        self.listener: Listener | None = None
+        self.listeners: list[Listener] = []
+        self.pauses: Callable[[str, int], bool] = lambda symbol, time: False
+        """(symbol, end of a bar): whether nothing trades then; the bar is shown all the same. Halts, auctions."""
         self._events: list[Event] = []
 
     @classmethod
-    def open(cls, folder: Path, genesis: Genesis, now: Callable[[], int] | None = None) -> "Exchange":
+    def open(
+        cls, folder: Path, genesis: Genesis, now: Callable[[], int] | None = None, margin_of: MarginOf | None = None
+    ) -> "Exchange":
         """The exchange of a journal folder, its books rebuilt; a new one where the folder is empty.
 
-        Raises `OtherExchangeError`, `JournalDamagedError`, `JournalInUseError`.
+        `margin_of`: what positions block, where the genesis is `on_margin`. Raises `OtherExchangeError`, `JournalDamagedError`, `JournalInUseError`.
         """
         journal = Journal(folder)
         records = journal.records()
         first = next(records, None)
         if first is None:
-            exchange = cls(genesis, journal, now)
+            exchange = cls(genesis, journal, now, margin_of)
             journal.append({"c": "genesis", "genesis": genesis})
             return exchange
         found = first.get("genesis", {})
@@ -110,7 +125,7 @@ class Exchange:
                 f"the journal in {folder} is of dataset {found.get('dataset_id')!r} in format {found.get('format')!r}; "
                 f"expected {genesis.dataset_id!r} in format {FORMAT}. Choose another folder with --journal."
             )
-        exchange = cls(revive(Genesis, found), journal, now)
+        exchange = cls(revive(Genesis, found), journal, now, margin_of)
         count = sum(1 for _ in map(exchange._redo, records))
         log.info("books_rebuilt", records=count, orders=len(exchange.books.orders), market_time=exchange.market_time)
         return exchange
@@ -146,9 +161,30 @@ class Exchange:
         market = self._market(request.symbol)
         request = self._with_quantity(market, request)
         rules.check_filters(market, request)
-        rules.check_state(market, account, [request])
-        rules.check_funds(self.books, account, request, rules.funds(market, request))
+        rules.check_state(market, account, [request], own_names=not self.books.on_margin(request.symbol))
+        rules.check_funds(self.books, account, request, self._funds(account, market, request))
         return request
+
+    def reject_order(self, account: Account, request: OrderRequest, reason: str) -> Order:
+        """Take an order into the books and reject it there, as an exchange does with what a broker let through."""
+        number = self.books.last_order_id + 1
+        self._post(Entered(number, account.account_id, request, Decimal(0), False, None, self.now))
+        self._post(Ended(number, "REJECTED", reason, self.now))
+        self._commit("reject")
+        return self.books.orders[number]
+
+    def record(self, *events: OfAccount) -> None:
+        """Let something happen to an account that is no order: a bill, a conversion, a document of the surface's."""
+        for event in events:
+            self._post(event)
+        self._commit("record")
+
+    def auction(self, orders: Iterable[Order], price: Decimal) -> None:
+        """Match waiting orders at one price, all at once; what does not reach it ends."""
+        for order in orders:
+            if order.is_open:
+                self.matching.at_one_price(order, price, self.now)
+        self._commit("auction")
 
     def place_list(self, account: Account, client_id: str, upper: OrderRequest, lower: OrderRequest) -> OrderList:
         """Place two orders of which one cancels the other, on the same funds. Raises `RefusedError`."""
@@ -159,13 +195,13 @@ class Exchange:
         rules.check_state(market, account, [upper, lower])
         if any(listed.client_id == client_id and self.is_executing(listed) for listed in account.lists.values()):
             raise RefusedError(Refusal.DUPLICATE)
-        dearer = max(upper, lower, key=lambda leg: rules.funds(market, leg))
-        rules.check_funds(self.books, account, dearer, rules.funds(market, dearer))
+        dearer = max(upper, lower, key=lambda leg: self._funds(account, market, leg))
+        rules.check_funds(self.books, account, dearer, self._funds(account, market, dearer))
         number, list_id = self.books.last_order_id, self.books.last_list_id + 1
         ids = {id(upper): number + 1, id(lower): number + 2}
         listed = OrderList(list_id, account.account_id, client_id, upper.symbol, [number + 1, number + 2], self.now)
         for leg in (upper, lower):
-            locked = rules.funds(market, leg) if leg is dearer else Decimal(0)
+            locked = self._funds(account, market, leg) if leg is dearer else Decimal(0)
             working = leg.stop_price is None
             self._post(Entered(ids[id(leg)], account.account_id, leg, locked, working, list_id, self.now))
         self._post(Listed(listed))
@@ -184,11 +220,12 @@ class Exchange:
         if not order.is_open or request.quantity <= order.filled:
             raise RefusedError(Refusal.UNKNOWN_ORDER)
         rules.check_filters(market, request)
-        locked = rules.funds(market, replace(request, quantity=request.quantity - order.filled))
         account = self.books.accounts[order.account_id]
-        free = account.balance(self.books.paid_asset(request.symbol, request.side)).free
+        left = replace(request, quantity=request.quantity - order.filled)
+        locked = rules.funds(self.books, account, market, left, self.now, order.order_id)
+        free = account.balance(self.books.locks(request)).free
         if locked > free + order.locked:
-            raise RefusedError(Refusal.BALANCE)
+            raise RefusedError(Refusal.BALANCE, locked, free + order.locked)
         self._post(Amended(order.order_id, request, locked, self.now))
         if order.working_since is not None:
             self.matching.enter(market, order, self.now)
@@ -250,7 +287,7 @@ class Exchange:
         self.market_time = step.time
         self.steps += 1
         for bar in step.bars:
-            if bar.symbol in self.markets:
+            if bar.symbol in self.markets and not self.pauses(bar.symbol, step.time):
                 self.matching.take_bar(self.markets[bar.symbol], bar, self.now)
             elif bar.symbol in self.candles:
                 self._post(bar)
@@ -281,8 +318,8 @@ class Exchange:
     def _enter(self, account: Account, request: OrderRequest) -> Order:
         market = self.markets[request.symbol]
         number = self.books.last_order_id + 1
-        working = request.stop_price is None and not request.at_open
-        locked = rules.funds(market, request)
+        working = request.stop_price is None and not (request.at_open or request.queued)
+        locked = self._funds(account, market, request)
         self._post(Entered(number, account.account_id, request, locked, working, None, self.now))
         order = self.books.orders[number]
         if working:
@@ -296,6 +333,9 @@ class Exchange:
         for each in orders:
             self._post(Ended(each.order_id, "CANCELED", "USER_CANCELED", self.now))
         return sorted(orders, key=lambda each: each.order_id)
+
+    def _funds(self, account: Account, market: Market, request: OrderRequest) -> Decimal:
+        return rules.funds(self.books, account, market, request, self.now)
 
     def _market(self, symbol: str) -> Market:
         if symbol not in self.markets:
@@ -319,7 +359,7 @@ class Exchange:
             self.candles[event.symbol].add(event)
             if event.symbol in self.markets:
                 self.markets[event.symbol].apply(event, None)
-        elif not isinstance(event, AccountOpened | Listed):
+        elif isinstance(event, OfOrder):
             order = self.books.orders[event.order_id]
             self.markets[order.symbol].apply(event, order)
 
@@ -328,8 +368,13 @@ class Exchange:
         events, self._events = self._events, []
         if not events and not more:
             return
-        told = self.listener.committed(events, self.now) if self.listener is not None else None
-        self.journal.append({"c": command, **more, "e": [as_record(event) for event in events]}, told)
+        told = [then for each in self.listeners if (then := each.committed(events, self.now)) is not None]
+
+        def tell() -> None:
+            for then in told:
+                then()
+
+        self.journal.append({"c": command, **more, "e": [as_record(event) for event in events]}, tell if told else None)
 
     def _redo(self, record: Record) -> None:
         """Let a record of the journal happen again; it is not written again."""

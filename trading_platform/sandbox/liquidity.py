@@ -42,6 +42,8 @@ class Liquidity:
     """Quantity gone from each level since the last bar, by the side of the level."""
     version: int = 0
     """Rises with every change of the book."""
+    band: tuple[Decimal, Decimal] | None = None
+    """Lowest and highest price of the day: nobody offers beyond them, so a market at a limit is locked."""
     _touch: tuple[Level, Level] | None = None
     _levels: dict[Side, list[Level]] = field(default_factory=dict)
 
@@ -53,6 +55,13 @@ class Liquidity:
         self.last, self.volume, self.stamp = price, volume, stamp
         self._touch = None
         self._renew()
+
+    def limit(self, lower: Decimal, upper: Decimal) -> None:
+        """The price band of the day."""
+        if self.band != (lower, upper):
+            self.band = (lower, upper)
+            self._levels = {}
+            self.version += 1
 
     def quote(self, bid: Level, ask: Level) -> None:
         """A live market's best prices: the book stands on them, deeper levels are synthetic."""
@@ -86,7 +95,12 @@ class Liquidity:
             factor = (1 + GROWTH * number) * Decimal(draw.randint(50, 150)) / 100
             quantity = max(self.instrument.round_quantity(base * factor), self.instrument.step)
             levels.append(Level(first + outward * number * gap, quantity))
-        return [level for level in levels if level.price > 0]
+        low, high = self.band or (ZERO, None)
+        return [
+            level
+            for level in levels
+            if level.price > 0 and level.price >= low and (high is None or level.price <= high)
+        ]
 
     def _renew(self) -> None:
         self.taken = {"BUY": {}, "SELL": {}}

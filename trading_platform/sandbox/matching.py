@@ -202,6 +202,16 @@ class Matching:
                 self._trigger(market, order, market.liquidity.side(OPPOSITE[order.side]), True, time)
         self._uncross(market, time)
 
+    def at_one_price(self, order: Order, price: Decimal, time: int) -> None:
+        """An auction's match: other people's orders are as many as it wants; an order that does not reach `price` ends."""
+        if order.reaches(price):
+            if order.working_since is None:
+                self.post(Triggered(order.order_id, time))
+            self._begin(order, time)
+            self._fill(order, price, order.remaining, maker=False, level=None, time=time)
+        else:
+            self.post(Ended(order.order_id, "EXPIRED", "AUCTION_UNMATCHED", time))
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _settle(self, market: Market, order: Order, matches: list[Match], time: int) -> None:
@@ -288,10 +298,11 @@ class Matching:
         self, order: Order, price: Decimal, quantity: Decimal, *, maker: bool, level: Decimal | None, time: int,
         number: int | None = None,
     ) -> None:  # fmt: skip
-        fee = self.books.fee(order.side, price, quantity)
+        fee = self.books.fee(order.symbol, order.side, price, quantity)
         asset = self.books.received_asset(order.symbol, order.side)
         number = number or self.books.last_trade_id + 1
-        self.post(Filled(order.order_id, number, price, quantity, fee, asset, maker, level, time))
+        margin = self.books.margin_after(order, price, quantity, time)
+        self.post(Filled(order.order_id, number, price, quantity, fee, asset, maker, level, time, margin))
 
 
 def take(offers: Iterable[Match], side: Side, quantity: Decimal | None, limit: Decimal | None) -> Iterator[Match]:

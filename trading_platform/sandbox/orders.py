@@ -10,7 +10,7 @@ from typing import Literal
 
 Side = Literal["BUY", "SELL"]
 TimeInForce = Literal["GTC", "IOC", "FOK"]
-State = Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "EXPIRED"]
+State = Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "EXPIRED", "REJECTED"]
 OPEN_STATES = frozenset({"NEW", "PARTIALLY_FILLED"})
 ZERO = Decimal(0)
 
@@ -36,6 +36,8 @@ class OrderRequest:
     quote_quantity: Decimal | None = None
     at_open: bool = False
     """Placed while the market was closed: it waits for the next bar's open."""
+    queued: bool = False
+    """Waits for an auction, whatever bars do."""
     terms: dict[str, str] = field(default_factory=dict)
     """What a venue's surface wants to remember of the order in its own words: product, variety, tag."""
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from trading_platform.sandbox.books import Account, Books, needed
+from trading_platform.sandbox.margin_ledger import RUPEES
 from trading_platform.sandbox.matching import Market, within
 from trading_platform.sandbox.orders import OPEN_STATES, OrderRequest
 
@@ -27,6 +28,7 @@ class Refusal(StrEnum):
     NOTIONAL = "NOTIONAL"
     MAX_NUM_ORDERS = "MAX_NUM_ORDERS"
     BALANCE = "BALANCE"
+    HOLDINGS = "HOLDINGS"
     DUPLICATE = "DUPLICATE"
     WOULD_TAKE = "WOULD_TAKE"
     WOULD_TRIGGER = "WOULD_TRIGGER"
@@ -36,11 +38,11 @@ class Refusal(StrEnum):
 
 
 class RefusedError(Exception):
-    """The exchange refuses a command; nothing has changed."""
+    """The exchange refuses a command; nothing has changed. Where funds are short: how much was wanted and is there."""
 
-    def __init__(self, reason: Refusal) -> None:
+    def __init__(self, reason: Refusal, wanted: Decimal | None = None, available: Decimal | None = None) -> None:
         super().__init__(reason.value)
-        self.reason = reason
+        self.reason, self.wanted, self.available = reason, wanted, available
 
 
 def check_filters(market: Market, request: OrderRequest) -> None:
@@ -57,13 +59,16 @@ def check_filters(market: Market, request: OrderRequest) -> None:
         raise RefusedError(Refusal.NOTIONAL)
 
 
-def check_state(market: Market, account: Account, requests: Iterable[OrderRequest]) -> None:
-    """The names, the number and the immediate effect of new orders. Raises `RefusedError`."""
+def check_state(market: Market, account: Account, requests: Iterable[OrderRequest], *, own_names: bool = True) -> None:
+    """The names, the number and the immediate effect of new orders. Raises `RefusedError`.
+
+    `own_names` False: a name is a tag that any number of orders may have.
+    """
     open_here = sum(order.symbol == market.instrument.symbol for order in account.open.values())
     names = set()
     for request in requests:
         same = account.by_client_id.get(request.client_order_id)
-        if request.client_order_id in names or (same is not None and same.state in OPEN_STATES):
+        if own_names and (request.client_order_id in names or (same is not None and same.state in OPEN_STATES)):
             raise RefusedError(Refusal.DUPLICATE)
         names.add(request.client_order_id)
         open_here += 1
@@ -78,12 +83,20 @@ def check_state(market: Market, account: Account, requests: Iterable[OrderReques
 
 def check_funds(books: Books, account: Account, request: OrderRequest, amount: Decimal) -> None:
     """`amount` is free. Raises `RefusedError`."""
-    if amount > account.balance(books.paid_asset(request.symbol, request.side)).free:
-        raise RefusedError(Refusal.BALANCE)
+    asset = books.locks(request)
+    free = account.balance(asset).free
+    if amount > free:
+        shares = books.on_margin(request.symbol) and asset != RUPEES
+        raise RefusedError(Refusal.HOLDINGS if shares else Refusal.BALANCE, amount, free)
 
 
-def funds(market: Market, request: OrderRequest) -> Decimal:
-    """What an order locks: for a market buy exactly what it will cost, else its quantity at its worst price."""
+def funds(
+    books: Books, account: Account, market: Market, request: OrderRequest, time: int, besides: int = 0
+) -> Decimal:
+    """What an order locks: for a market buy exactly what it will cost, else its quantity at its worst price; on margin,
+    what the ledger asks. `besides`: the order that it replaces."""
+    if books.on_margin(request.symbol):
+        return books.margin_asked(account, request, request.quantity, time, besides)
     if request.side == "BUY" and request.kind == "MARKET":
         matches = market.plan(request.side, request.quantity, None)
         return sum((match.price * match.quantity for match in matches), Decimal(0))

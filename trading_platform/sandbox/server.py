@@ -28,7 +28,8 @@ from trading_platform.sandbox.candles import MOST_KEPT
 from trading_platform.sandbox.clock import Clock, Mode, Speed, Tail
 from trading_platform.sandbox.control import Control
 from trading_platform.sandbox.exchange import Exchange, Genesis
-from trading_platform.sandbox.kite.listing import FuturesSource, instruments, listing
+from trading_platform.sandbox.kite.listing import DerivedSource, instruments, listing
+from trading_platform.sandbox.kite.margins import margins_by
 from trading_platform.sandbox.kite.surface import REDIRECT, Kite, surface
 from trading_platform.sandbox.liquidity import Level
 from trading_platform.sandbox.live import LiveSource
@@ -77,6 +78,8 @@ class Sandbox:
     on_beat: Callable[[str, dict[str, object]], Awaitable[None]]
     kite: Kite | None = None
     kite_port: int | None = None
+    port: int = 0
+    """Of the first door, once it is open."""
 
     async def serve(self, host: str, port: int) -> None:
         """Serve until SIGTERM or SIGINT, or until market time cannot go on (then raise what stopped it)."""
@@ -96,14 +99,14 @@ class Sandbox:
         """Serve for the length of an `async with`; yields the task that drives the clock."""
         await self.exchange.durable()
         runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        await web.TCPSite(runner, host, port).start()
         runners = [runner]
+        await runner.setup()
+        self.port = await _listen(runner, host, port)
         if self.kite is not None and self.kite_port is not None:
             runners.append(web.AppRunner(self.kite.app, access_log=None, shutdown_timeout=1.0))
             await runners[-1].setup()
-            await web.TCPSite(runners[-1], host, self.kite_port).start()
-        log.info("sandbox_serves", port=port, dataset_id=self.exchange.genesis.dataset_id, state=self.clock.state)
+            self.kite_port = await _listen(runners[-1], host, self.kite_port)
+        log.info("sandbox_serves", port=self.port, dataset_id=self.exchange.genesis.dataset_id, state=self.clock.state)
         tasks = [
             asyncio.create_task(self.clock.run(self.source.steps(self.exchange.market_time))),
             asyncio.create_task(self._beat()),
@@ -191,9 +194,9 @@ def _kite(dataset: Dataset, bars: pl.DataFrame, options: Options, mode: Mode) ->
     book = listing(bars["symbol"].unique().to_list(), days.min(), days.max())  # type: ignore[arg-type]
     genesis = Genesis(
         str(dataset.dataset_id), dataset.interval_seconds, options.seed, instruments(book), fee_rate=Decimal(0),
-        watched=[each.tradingsymbol for each in book if each.is_index],
+        watched=[each.tradingsymbol for each in book if each.is_index], on_margin=True,
     )  # fmt: skip
-    exchange = Exchange.open(options.journal, genesis)
+    exchange = Exchange.open(options.journal, genesis, margin_of=margins_by(book))
     _show_history(exchange, bars, history, mode)
     times = tail["available_at"].unique().sort().dt.timestamp("ms")
     span = Tail(times[0], times[-1], len(times)) if len(times) else Tail(None, None, 0)
@@ -202,8 +205,14 @@ def _kite(dataset: Dataset, bars: pl.DataFrame, options: Options, mode: Mode) ->
     streams = Streams(exchange)
     app = web.Application(client_max_size=LARGEST_BODY)
     app.add_routes([*Control(exchange, clock, options.token, kite.sessions).routes(), web.get("/api/v3/ping", _pong)])
-    source = FuturesSource(ReplaySource(tail), book)
+    source = DerivedSource(ReplaySource(tail), book)
     return Sandbox(exchange, clock, source, streams, app, _silent, kite, options.kite_port)
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> int:
+    """Open a port, a free one for 0; returns which it is."""
+    await web.TCPSite(runner, host, port).start()
+    return int(runner.addresses[0][1])
 
 
 async def _pong(_: web.Request) -> web.Response:

@@ -1,15 +1,16 @@
 """The state of the books as records, for a journal that begins anew."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from trading_platform.sandbox.books import Account, Balance, Books
+from trading_platform.sandbox.books import Account, Books
 from trading_platform.sandbox.candles import Candles
 from trading_platform.sandbox.events import revive
 from trading_platform.sandbox.journal import Record
 from trading_platform.sandbox.liquidity import Level
+from trading_platform.sandbox.margin_ledger import Balance, Position
 from trading_platform.sandbox.matching import Market
 from trading_platform.sandbox.orders import Order, OrderList
 
@@ -21,6 +22,8 @@ class _Account:
     api_secret: str
     updated: int
     balances: dict[str, Balance]
+    positions: dict[str, Position] = field(default_factory=dict)
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,10 @@ def take(
         yield {"c": "snapshot", "market": symbol, "liquidity": liquidity, "arrivals": market.arrivals}
         yield {"c": "snapshot", "candles": symbol, "rows": candles[symbol].unstored()}
     for account in books.accounts.values():
-        kept = _Account(account.account_id, account.api_key, account.api_secret, account.updated, account.balances)
+        kept = _Account(
+            account.account_id, account.api_key, account.api_secret, account.updated, account.balances, account.positions,
+            account.kept,
+        )  # fmt: skip
         yield {"c": "snapshot", "account": kept}
         for order in account.orders.values():
             yield {"c": "snapshot", "order": order}
@@ -72,7 +78,10 @@ def restore(books: Books, markets: dict[str, Market], candles: dict[str, Candles
         candles[record["candles"]].restore(record["rows"])
     elif "account" in record:
         kept: _Account = revive(_Account, record["account"])
-        account = Account(kept.account_id, kept.api_key, kept.api_secret, kept.balances, updated=kept.updated)
+        account = Account(
+            kept.account_id, kept.api_key, kept.api_secret, kept.balances, updated=kept.updated, positions=kept.positions,
+            kept=kept.kept,
+        )  # fmt: skip
         books.accounts[account.account_id] = books.by_key[account.api_key] = account
     elif "list" in record:
         order_list: OrderList = revive(OrderList, record["list"])

@@ -12,6 +12,7 @@ REFUSALS = {
     Refusal.NOTIONAL: (-1013, "Filter failure: NOTIONAL"),
     Refusal.MAX_NUM_ORDERS: (-1013, "Filter failure: MAX_NUM_ORDERS"),
     Refusal.BALANCE: (-2010, "Account has insufficient balance for requested action."),
+    Refusal.HOLDINGS: (-2010, "Account has insufficient balance for requested action."),
     Refusal.DUPLICATE: (-2010, "Duplicate order sent."),
     Refusal.WOULD_TAKE: (-2010, "Order would immediately match and take."),
     Refusal.WOULD_TRIGGER: (-2010, "Order would trigger immediately."),

@@ -10,7 +10,7 @@ from trading_platform.sandbox.binance import shapes
 from trading_platform.sandbox.binance.errors import BinanceError
 from trading_platform.sandbox.binance.gateway import Call, Gateway, wall_ms
 from trading_platform.sandbox.binance.parameters import Parameters
-from trading_platform.sandbox.candles import Candles
+from trading_platform.sandbox.candles import Candles, Row
 from trading_platform.sandbox.exchange import Exchange
 
 API = "/api/v3"
@@ -23,7 +23,7 @@ class Symbols:
     """The exchange's symbols by Binance's names."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self.by_name = {shapes.venue_symbol(symbol): symbol for symbol in exchange.instruments}
+        self.by_name = {shapes.venue_symbol(symbol): symbol for symbol in exchange.instruments if "/" in symbol}
 
     def one(self, parameters: Parameters) -> str:
         """The platform's symbol that a request names. Raises -1121."""
@@ -76,11 +76,21 @@ class MarketData:
 
     def klines(self, call: Call) -> object:
         candles = self.exchange.candles[self.symbols.one(call.parameters)]
-        interval = shapes.INTERVALS.get(self.exchange.genesis.interval_seconds)
-        if call.parameters.required("interval") != interval:
-            raise BinanceError(-1120, f"Invalid interval. This market is made of bars of {interval} and has no other.")
-        since, until = call.parameters.integer("startTime"), call.parameters.integer("endTime")
-        return [shapes.kline(row, candles.interval_ms) for row in candles.between(since, until, _limit(call))]
+        own, asked = self.exchange.genesis.interval_seconds, call.parameters.required("interval")
+        seconds = next((each for each, name in shapes.INTERVALS.items() if name == asked), 0)
+        if not seconds or seconds % own:
+            finest = shapes.INTERVALS.get(own)
+            raise BinanceError(
+                -1120, f"Invalid interval. This market is made of bars of {finest}, and has multiples of it."
+            )
+        since, until, limit = call.parameters.integer("startTime"), call.parameters.integer("endTime"), _limit(call)
+        if seconds == own:
+            return [shapes.kline(row, candles.interval_ms) for row in candles.between(since, until, limit)]
+        if since is not None:
+            since += -since % (seconds * 1_000)  # a bar that began before is not asked for
+        rows = joined(candles.between(since, until, (limit + 1) * (seconds // own)), seconds * 1_000)
+        chosen = rows[:limit] if since is not None else rows[-limit:]
+        return [shapes.kline(row, seconds * 1_000) for row in chosen]
 
     def depth(self, call: Call) -> object:
         market = self.exchange.markets[self.symbols.one(call.parameters)]
@@ -184,6 +194,20 @@ class MarketData:
     def _each(self, call: Call, row: Callable[[str], dict[str, Any]]) -> object:
         rows = [row(symbol) for symbol in self.symbols.asked_for(call.parameters)]
         return rows[0] if "symbol" in call.parameters else rows
+
+
+def joined(rows: list[Row], milliseconds: int) -> list[Row]:
+    """Bars made of shorter ones, by the epoch's multiples of their length."""
+    found: dict[int, Row] = {}
+    for row in rows:
+        time, opened, high, low, close, volume = row
+        start = time - time % milliseconds
+        before = found.get(start)
+        found[start] = (
+            (start, opened, high, low, close, volume) if before is None
+            else (start, before[1], max(before[2], high), min(before[3], low), close, before[5] + volume)
+        )  # fmt: skip
+    return list(found.values())
 
 
 def _limit(call: Call, otherwise: int = 500, most: int = MOST_ROWS) -> int:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from trading_platform.sandbox.binance import shapes
-from trading_platform.sandbox.candles import Row
+from trading_platform.sandbox.candles import MINUTE_MS, Row
 from trading_platform.sandbox.events import BarClosed
 from trading_platform.sandbox.exchange import Exchange
 from trading_platform.sandbox.matching import Market
@@ -33,14 +33,15 @@ class MarketEvents:
         self.exchange = exchange
         self.interval = shapes.INTERVALS.get(exchange.genesis.interval_seconds, "")
         self.published: dict[str, Published] = {}
-        self.by_name = {shapes.venue_symbol(symbol).lower(): symbol for symbol in exchange.instruments}
+        self.by_name = {shapes.venue_symbol(symbol).lower(): symbol for symbol in exchange.instruments if "/" in symbol}
 
     def of_bar(self, bar: BarClosed, time: int) -> Iterator[Made]:
         """A closed bar, in the streams of its symbol."""
         name = shapes.venue_symbol(bar.symbol)
         market, candles = self.exchange.markets[bar.symbol], self.exchange.candles[bar.symbol]
-        row: Row = (bar.open_time, bar.open, bar.high, bar.low, bar.close, bar.volume)
+        row: Row = candles.row(len(candles) - 1)  # where bars are formed of parts: all of it up to now
         stream, milliseconds = name.lower(), candles.interval_ms
+        closed = milliseconds > MINUTE_MS or time % milliseconds == 0
 
         def trades() -> list[Event]:
             return [trade_event(name, trade, time) for trade in shapes.bar_trades(row, milliseconds)]
@@ -49,7 +50,7 @@ class MarketEvents:
             found = map(shapes.aggregate, shapes.bar_trades(row, milliseconds))
             return [{"e": "aggTrade", "E": time, "s": name} | trade for trade in found]
 
-        yield f"{stream}@kline_{self.interval}", lambda: [self.kline(name, row, time)]
+        yield f"{stream}@kline_{self.interval}", lambda: [self.kline(name, row, time, closed=closed)]
         yield f"{stream}@trade", trades
         yield f"{stream}@aggTrade", aggregates
         yield f"{stream}@miniTicker", lambda: [mini_ticker(shapes.day(market, candles), time)]
@@ -81,8 +82,8 @@ class MarketEvents:
         if what.startswith("depth") and symbol in self.by_name and not any(map(still_heard, others)):
             self.published.pop(self.by_name[symbol], None)
 
-    def kline(self, name: str, row: Row, time: int) -> Event:
-        """The last event of a bar: closed."""
+    def kline(self, name: str, row: Row, time: int, *, closed: bool = True) -> Event:
+        """A bar as it stands; `closed`: it is its last event."""
         opened, o, h, low, c, v = row
         milliseconds = self.exchange.genesis.interval_seconds * 1_000
         first = opened // milliseconds * shapes.TRADES_A_BAR
@@ -93,7 +94,7 @@ class MarketEvents:
                 "t": opened, "T": opened + milliseconds - 1, "s": name, "i": self.interval, "f": first,
                 "L": first + shapes.TRADES_A_BAR - 1, "o": shapes.number(o), "c": shapes.number(c),
                 "h": shapes.number(h), "l": shapes.number(low), "v": shapes.number(v), "n": shapes.TRADES_A_BAR,
-                "x": True, "q": shapes.number(value), "V": shapes.number(v / 2), "Q": shapes.number(value / 2), "B": "0",
+                "x": closed, "q": shapes.number(value), "V": shapes.number(v / 2), "Q": shapes.number(value / 2), "B": "0",
             },
         }  # fmt: skip
 

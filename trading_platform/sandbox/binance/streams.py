@@ -25,6 +25,7 @@ from trading_platform.sandbox.binance.user_data import Payload, reports
 from trading_platform.sandbox.books import Account
 from trading_platform.sandbox.events import BarClosed, Event, Filled, Rested
 from trading_platform.sandbox.exchange import Exchange
+from trading_platform.sandbox.faults import Faults, Unsteady
 
 log = structlog.get_logger(__name__)
 
@@ -43,27 +44,36 @@ class Connection:
     accounts: dict[int, str] = field(default_factory=dict)
     """Subscriptions of the WebSocket API to user data: {number: account}."""
     subscriptions: int = 0
+    unsteady: Unsteady | None = None
     outgoing: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(LONGEST_QUEUE))
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, what: str = "answer") -> None:
+        """Queue a frame; those of events ("order", "tick") as often and in such order as the faults want it."""
+        frames = [frame] if self.unsteady is None or what == "answer" else self.unsteady.pass_on(what, frame)
+        if frames is None:
+            self.abort()
+            return
         try:
-            self.outgoing.put_nowait(frame)
+            for each in frames:
+                self.outgoing.put_nowait(each)
         except asyncio.QueueFull:
             log.warning("slow_stream_client_cut_off", streams=sorted(self.streams))
             self.abort()
 
 
 class Streams:
-    """All connections; the exchange's listener."""
+    """All connections; a listener of the exchange."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, faults: Faults | None = None) -> None:
         self.exchange = exchange
+        self.faults = faults if faults is not None else Faults()
+        self.pairs = frozenset(symbol for symbol in exchange.instruments if "/" in symbol)
         self.market = MarketEvents(exchange)
         self.connections: set[Connection] = set()
         self.listening: dict[str, set[Connection]] = defaultdict(set)
         self.keys: dict[str, str] = {}
         """Listen keys in use: {key: account}."""
-        exchange.listener = self
+        exchange.listeners.append(self)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -108,7 +118,7 @@ class Streams:
         frames: list[tuple[Connection, bytes]] = []
         if self.listening:
             for bar in events:
-                if isinstance(bar, BarClosed):
+                if isinstance(bar, BarClosed) and bar.symbol in self.pairs:
                     self._make(self.market.of_bar(bar, time), frames)
             for symbol in self._changed_books(events):
                 self._make(self.market.of_book(symbol, time), frames)
@@ -118,7 +128,7 @@ class Streams:
 
         def send() -> None:
             for connection, frame in frames:
-                connection.send(frame)
+                connection.send(frame, "order" if b"executionReport" in frame else "tick")
 
         return send
 
@@ -132,11 +142,11 @@ class Streams:
     def _changed_books(self, events: list[Event]) -> list[str]:
         symbols: dict[str, None] = {}
         for event in events:
-            if isinstance(event, BarClosed):
+            if isinstance(event, BarClosed) and event.symbol in self.pairs:
                 symbols[event.symbol] = None
             elif isinstance(event, Filled | Rested):
                 symbols[self.exchange.books.orders[event.order_id].symbol] = None
-        return list(symbols)
+        return [symbol for symbol in symbols if symbol in self.pairs]
 
     def _make(self, made: Iterable[Made], frames: list[tuple[Connection, bytes]]) -> None:
         for stream, events in made:
@@ -177,6 +187,7 @@ class Streams:
         await socket.prepare(request)
         transport = request.transport
         connection = Connection(transport.abort if transport is not None else lambda: None, combined)
+        connection.unsteady = Unsteady(self.faults, "binance")
         self.connections.add(connection)
         self._subscribe(connection, [name for name in streams.split("/") if name])
         sending = asyncio.create_task(_forward(connection, socket))

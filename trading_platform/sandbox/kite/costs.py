@@ -1,7 +1,7 @@
 """Margins and charges before and after the fact, by the platform's own rule tables."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -9,10 +9,12 @@ from zoneinfo import ZoneInfo
 
 from trading_platform.markets.contract_note import ContractNote, Leg, charges_of, segment_for
 from trading_platform.markets.contracts import Contract, ContractBook, UnknownContractError
-from trading_platform.markets.margins import margin_of
 from trading_platform.sandbox.exchange import Exchange
 from trading_platform.sandbox.kite.door import Call, Door
 from trading_platform.sandbox.kite.errors import bad_input, missing
+from trading_platform.sandbox.kite.margins import margin as margin_by
+from trading_platform.sandbox.margin_ledger import key_of
+from trading_platform.sandbox.orders import Side
 
 IST = ZoneInfo("Asia/Kolkata")
 FIELDS = ("exchange", "tradingsymbol", "transaction_type", "product", "order_type", "quantity")
@@ -49,9 +51,17 @@ class Costs:
         return [self._margin(each) for each in self._asked(call)]
 
     def basket(self, call: Call) -> dict[str, Any]:
-        rows = [self._margin(each) for each in self._asked(call)]
+        """`final` has the benefit of legs that close one another, and of what is held where that is asked for."""
+        asked = self._asked(call)
+        rows = [self._margin(each) for each in asked]
         total = self._sum(rows)
-        return {"initial": total, "final": total, "orders": rows, "charges": total["charges"]}
+        left = self._sum([self._margin(each) for each in self._netted(call, asked)])
+        return {
+            "initial": total,
+            "final": {**left, "charges": total["charges"]},
+            "orders": rows,
+            "charges": total["charges"],
+        }
 
     def charges(self, call: Call) -> list[dict[str, Any]]:
         shown = ("transaction_type", "tradingsymbol", "exchange", "variety", "product", "order_type", "quantity")
@@ -62,6 +72,22 @@ class Costs:
         ]
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _netted(self, call: Call, asked: list[Asked]) -> list[Asked]:
+        """Orders of a basket by contract and product, against each other and what is held."""
+        sums: dict[tuple[str, str], tuple[Asked, int]] = {}
+        held = call.fields.get("consider_positions", "").lower() == "true"
+        for each in asked:
+            key = (each.contract.tradingsymbol, each.product)
+            position = call.account.positions.get(key_of(*key))
+            start = int(position.units) if held and position is not None else 0
+            first, units = sums.get(key, (each, start))
+            sums[key] = (first, units + (each.leg.quantity if each.leg.side == "buy" else -each.leg.quantity))
+        return [
+            replace(each, leg=Leg("buy" if units > 0 else "sell", abs(units), each.leg.price))
+            for each, units in sums.values()
+            if units
+        ]
 
     def _asked(self, call: Call) -> list[Asked]:
         if not isinstance(call.json, list):
@@ -102,9 +128,10 @@ class Costs:
         }  # fmt: skip
 
     def _margin(self, asked: Asked) -> dict[str, Any]:
-        day = datetime.fromtimestamp(self.exchange.now / 1_000, IST).date()
-        segment = segment_for(asked.contract, asked.product)
-        margin = margin_of(segment, asked.leg.side, asked.leg.value, day, underlying_value=asked.leg.value)
+        side: Side = "BUY" if asked.leg.side == "buy" else "SELL"
+        margin = margin_by(
+            asked.contract, asked.product, side, Decimal(asked.leg.quantity), asked.leg.value, self.exchange.now
+        )
         shares = not asked.contract.is_derivative
         return {
             "type": "equity", "tradingsymbol": asked.contract.tradingsymbol, "exchange": asked.contract.exchange,

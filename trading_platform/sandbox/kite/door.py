@@ -18,9 +18,10 @@ from trading_platform.sandbox.books import Account
 from trading_platform.sandbox.exchange import Exchange
 from trading_platform.sandbox.kite.errors import KiteError
 from trading_platform.sandbox.kite.sessions import Sessions
-from trading_platform.sandbox.rules import Refusal, RefusedError
+from trading_platform.sandbox.rules import RefusedError
 
-ORDERS_A_SECOND, ORDERS_A_MINUTE = 10, 400
+ORDERS_A_SECOND, ORDERS_A_MINUTE, ORDERS_A_DAY = 10, 400, 5_000
+IST_SECONDS = 19_800
 LIMITS = {"quote": 1, "historical": 3, "other": 10}
 WRITES = frozenset({"POST", "PUT", "DELETE"})
 
@@ -33,6 +34,9 @@ class Call:
     path: Mapping[str, str]
     fields: Mapping[str, str]
     every: Callable[[str], list[str]]
+    """All values of a name in the query."""
+    each: Callable[[str], list[str]]
+    """All values of a name in the form."""
     json: Any = None
 
 
@@ -44,25 +48,30 @@ class Limiter:
     """Requests of each key in the current second, and orders in the current minute."""
 
     on: bool = True
-    _seconds: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    _minutes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _used: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     def count(self, key: str, bucket: str) -> None:
-        """Raises `KiteError` (429) above the limit."""
+        """Raises `KiteError` (429) above a limit. What is refused counts too."""
         if not self.on:
             return
         now = int(time.time())
-        limit = ORDERS_A_SECOND if bucket == "order" else LIMITS[bucket]
-        second, used = self._seconds.get((key, bucket), (now, 0))
-        used = used + 1 if second == now else 1
-        self._seconds[key, bucket] = (now, used)
-        if bucket == "order":
-            minute, orders = self._minutes.get(key, (now // 60, 0))
-            orders = orders + 1 if minute == now // 60 else 1
-            self._minutes[key] = (now // 60, orders)
-            used = ORDERS_A_SECOND + 1 if orders > ORDERS_A_MINUTE else used
-        if used > limit:
+        used = self._count(key, bucket, now)
+        if bucket != "order":
+            if used > LIMITS[bucket]:
+                raise KiteError(429, "NetworkException", "Too many requests")
+            return
+        minute = self._count(key, "order/minute", now // 60)
+        day = self._count(key, "order/day", (now + IST_SECONDS) // 86_400)
+        if day > ORDERS_A_DAY:
+            raise KiteError(429, "NetworkException", "Maximum allowed order requests exceeded.")
+        if used > ORDERS_A_SECOND or minute > ORDERS_A_MINUTE:
             raise KiteError(429, "NetworkException", "Too many requests")
+
+    def _count(self, key: str, span: str, number: int) -> int:
+        current, used = self._used.get((key, span), (number, 0))
+        used = used + 1 if current == number else 1
+        self._used[key, span] = (number, used)
+        return used
 
 
 @dataclass
@@ -72,8 +81,8 @@ class Door:
     exchange: Exchange
     sessions: Sessions
     limiter: Limiter
-    on_write: Callable[[], None] = lambda: None
-    """Called after every order call, to tell the stream."""
+    in_words: Callable[[RefusedError], KiteError] = lambda error: KiteError(400, "InputException", error.reason.value)
+    """The exchange's refusals as the broker words them."""
 
     def route(self, method: str, path: str, handler: Handler, bucket: str = "other") -> web.RouteDef:
         return web.route(method, path, self._way(handler, bucket))
@@ -85,13 +94,11 @@ class Door:
                 self.limiter.count(key, bucket)
                 found = handler(await _call(request, account))
                 await self.exchange.durable()
-                if request.method in WRITES:
-                    self.on_write()
                 return found if isinstance(found, web.StreamResponse) else envelope(found)
             except KiteError as error:
                 return refusal(error)
             except RefusedError as error:
-                return refusal(_in_words(error))
+                return refusal(self.in_words(error))
 
         return way
 
@@ -113,7 +120,7 @@ def refusal(error: KiteError) -> web.Response:
 
 
 async def _call(request: web.Request, account: Account) -> Call:
-    form: Mapping[str, Any] = {}
+    form: Any = {}
     json: Any = None
     if request.method in WRITES and request.can_read_body:
         if request.content_type == "application/json":
@@ -122,25 +129,16 @@ async def _call(request: web.Request, account: Account) -> Call:
             except orjson.JSONDecodeError as problem:
                 raise KiteError(400, "InputException", "The body is not JSON.") from problem
         else:
-            form = await request.post()
+            try:
+                form = await request.post()
+            except (ValueError, LookupError) as problem:  # no multipart, no UTF-8, a charset that does not exist
+                raise KiteError(400, "InputException", "The body is no form.") from problem
     fields = {**request.query, **{name: value for name, value in form.items() if isinstance(value, str)}}
-    return Call(account, dict(request.match_info), fields, lambda name: request.query.getall(name, []), json)
 
+    def every(name: str) -> list[str]:
+        return request.query.getall(name, [])
 
-def _in_words(error: RefusedError) -> KiteError:
-    words = {
-        Refusal.NO_MARKET: "The instrument has not traded yet.",
-        Refusal.UNKNOWN_SYMBOL: "The instrument is invalid or has expired.",
-        Refusal.LOT_SIZE: "Invalid `quantity`: it must be a multiple of the lot size.",
-        Refusal.PRICE_FILTER: "Tick size for this script does not allow this price. Kindly enter price in the multiple "
-        "of tick size for this script.",
-        Refusal.MAX_NUM_ORDERS: "Too many open orders in this instrument.",
-        Refusal.WOULD_TRIGGER: "Trigger price for stoploss orders should be beyond the last traded price.",
-        Refusal.UNKNOWN_ORDER: "Order cannot be changed or cancelled as it is not open.",
-    }
-    if error.reason is Refusal.BALANCE:
-        return KiteError(
-            400, "MarginException", "Insufficient funds. Required margin is more than the available margin."
-        )
-    kind = "OrderException" if error.reason is Refusal.UNKNOWN_ORDER else "InputException"
-    return KiteError(400, kind, words.get(error.reason, error.reason.value))
+    def each(name: str) -> list[str]:
+        return [value for value in form.getall(name, []) if isinstance(value, str)] if form else []
+
+    return Call(account, dict(request.match_info), fields, every, each, json)

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from trading_platform.markets.denials import Denial
+from trading_platform.markets.kite_orders import KiteOrder, Surroundings
 
 
 class KiteError(Exception):
@@ -25,32 +26,44 @@ def session_gone() -> KiteError:
     return KiteError(403, "TokenException", "Incorrect `api_key` or `access_token`.")
 
 
-def insufficient_funds(needed: Decimal, available: Decimal) -> KiteError:
-    return KiteError(
-        400, "MarginException",
-        f"Insufficient funds. Required margin is {needed:.2f} but available margin is {available:.2f}.",
-    )  # fmt: skip
-
-
-def insufficient_holdings(wanted: int, held: int, symbol: str) -> KiteError:
-    return KiteError(400, "HoldingException", f"Insufficient holdings to sell {wanted} of {symbol}: {held} are there.")
-
-
-def denied(denial: Denial) -> KiteError:
+def denied(denial: Denial, order: KiteOrder, around: Surroundings) -> KiteError:
     """A market rule's refusal. Those that the broker words in its own way are worded so."""
-    words = {
+    return bad_input(_words(denial, order, around) or str(denial))
+
+
+def _words(denial: Denial, order: KiteOrder, around: Surroundings) -> str:
+    """The broker's own text for a denial; empty where it has none that is known."""
+    contract, lot, side = around.contract, max(around.contract.lot_size, 1), order.side.lower()
+    most, where = denial.nearest or Decimal(0), "higher" if order.side == "BUY" else "lower"
+    if denial.code == "PRICE_CIRCUIT":
+        return _circuit(denial, order, around)
+    if denial.code == "SESSION_ORDER_TYPE" and order.order_type != "MARKET":
+        return ""
+    texts = {
         "MARKET_UNPROTECTED": "Market orders without market protection are not allowed via API. Please set market "
         "protection or use a Limit order.",
         "SESSION_CLOSED": "Your order could not be converted to a After Market Order (AMO).",
-    }
-    if denial.code == "PRICE_TICK":
-        return bad_input(f"Tick size for this script does not allow this: {denial.message}. Kindly enter price in the multiple of tick size for this script.")  # fmt: skip
-    if denial.code == "QUANTITY_FREEZE":
-        return bad_input(f"The order quantity is higher than the maximum quantity of {denial.nearest} allowed by the exchanges. Try placing smaller orders.")  # fmt: skip
-    if denial.code == "QUANTITY_LOT":
-        return bad_input(f"Invalid `quantity`: {denial.message}.")
-    if denial.code == "ORDER_TAG":
-        return bad_input("Invalid `tag`. Maximum allowed length is 20.")
-    if denial.code == "ICEBERG_LEGS":
-        return bad_input("Invalid `iceberg_legs`.")
-    return bad_input(words.get(denial.code, str(denial)))
+        "SESSION_ORDER_TYPE": "Market orders are currently not allowed.",
+        "PRICE_TICK": f"Tick size for this script is {contract.tick_size}. Kindly enter price in the multiple of tick size "
+        "for this script.",
+        "QUANTITY_FREEZE": f"The order quantity {order.quantity} ({order.quantity // lot} lots) is higher than the maximum "
+        f"quantity of {most:f} ({most // lot:f} lots) allowed by the exchanges for this instrument.",
+        "QUANTITY_LOT": f"Invalid `quantity`: {denial.message}.",
+        "ORDER_TAG": "Invalid `tag`. Maximum allowed length is 20.",
+        "ICEBERG_LEGS": "Invalid `iceberg_legs`.",
+        "TRIGGER_PASSED": f"Trigger price for stoploss {side} orders should be {where} than the last traded price "
+        f"({around.last_price}). Try limit order.",
+    }  # fmt: skip
+    return texts.get(denial.code, "")
+
+
+def _circuit(denial: Denial, order: KiteOrder, around: Surroundings) -> str:
+    bound, side = denial.nearest or Decimal(0), order.side.lower()
+    above = around.limits is not None and bound == around.limits.upper
+    where, than = ("above the upper", "below") if above else ("below the lower", "above")
+    if denial.message.startswith("trigger_price"):
+        return f"Trigger price for stoploss {side} orders cannot be {where} circuit price. Please enter a trigger price {than} {bound}."  # fmt: skip
+    if order.order_type == "SL":
+        return f"Price for stoploss {side} orders cannot be {where} circuit price. Please enter a price {than} {bound}."
+    which = "higher than the current upper" if above else "lower than the current lower"
+    return f"Your order price is {which} circuit limit of {bound}. Place an order within the daily range."

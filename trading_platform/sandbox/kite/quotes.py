@@ -1,23 +1,24 @@
 """Market data as Kite shows it: the instruments dump, quotes with depth and circuit limits, historical candles."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
 from trading_platform.markets.contracts import Contract, ContractBook, UnknownContractError
+from trading_platform.sandbox.candles import Row
 from trading_platform.sandbox.exchange import Exchange
+from trading_platform.sandbox.kite.bands import Bands
 from trading_platform.sandbox.kite.door import Call, Door
 from trading_platform.sandbox.kite.errors import bad_input
 from trading_platform.sandbox.liquidity import Level
 
 IST = ZoneInfo("Asia/Kolkata")
 MOST_QUOTES, MOST_PRICES = 500, 1_000
-CIRCUIT = Decimal("0.10")
+CO_RANGE = 0.1
 DEPTH = 5
 INTERVALS = {
     "minute": 60, "3minute": 180, "5minute": 300, "10minute": 600, "15minute": 900, "30minute": 1_800, "60minute": 3_600,
@@ -35,11 +36,15 @@ class Quotes:
 
     exchange: Exchange
     book: ContractBook
+    bands: Bands
     door: Door
+    days: Mapping[str, list[Row]] = field(default_factory=dict)
+    """{symbol: daily bars from before the exchange's own bars begin}"""
 
     def routes(self) -> Iterator[Any]:
         route = self.door.route
         yield route("GET", "/instruments", self.instruments)
+        yield route("GET", "/instruments/trigger_range/{side}", self.trigger_range)
         yield route("GET", "/instruments/{exchange}", self.instruments)
         yield route("GET", "/instruments/historical/{token}/{interval}", self.historical, "historical")
         yield route("GET", "/quote", self.quote, "quote")
@@ -54,6 +59,18 @@ class Quotes:
             if (each.expiry is None or each.expiry >= today) and wanted in (None, each.exchange)
         ]  # fmt: skip
         return web.Response(body=ContractBook(alive, today).to_csv(), content_type="text/csv")
+
+    def trigger_range(self, call: Call) -> dict[str, Any]:
+        """Between which prices the stop of a cover order may be: at most `CO_RANGE` on its side of the last price."""
+        buys = call.path["side"].lower() == "buy"
+        if call.path["side"].lower() not in ("buy", "sell"):
+            raise bad_input("Invalid `transaction_type`.")
+        found = {}
+        for name, contract in self._asked(call, MOST_PRICES):
+            last = self._last(contract)
+            edges = (last * (1 - CO_RANGE), last) if buys else (last, last * (1 + CO_RANGE))
+            found[name] = {"instrument_token": contract.instrument_token, "lower": edges[0], "upper": edges[1]}
+        return found
 
     def quote(self, call: Call) -> dict[str, Any]:
         return {name: self.quote_of(contract) for name, contract in self._asked(call, MOST_QUOTES)}
@@ -79,6 +96,8 @@ class Quotes:
         if interval not in INTERVALS:
             raise bad_input("invalid interval")
         contract = self._by_token(call.path["token"])
+        if call.fields.get("continuous") == "1" and (not contract.is_future or interval != "day"):
+            raise bad_input("invalid interval: continuous data are of futures, by the day")
         start, end = (_moment(call, name) for name in ("from", "to"))
         if end - start > timedelta(days=LONGEST_DAYS[interval]):
             raise bad_input(f"interval exceeds max limit: {LONGEST_DAYS[interval]} days")
@@ -142,8 +161,8 @@ class Quotes:
         last, stamp = self._last(contract), f"{self._now():%Y-%m-%d %H:%M:%S}"
         market = self.exchange.markets.get(contract.tradingsymbol)
         buy, sell = (market.depth("BUY"), market.depth("SELL")) if market else ([], [])
-        base = Decimal(repr(day["close"] or last))
-        lower, upper = (float(base * (1 - CIRCUIT)), float(base * (1 + CIRCUIT))) if market else (0, 0)
+        limits = self.bands.limits(contract)
+        lower, upper = float(limits.lower), float(limits.upper)
         return {
             "instrument_token": contract.instrument_token, "timestamp": stamp, "last_trade_time": stamp,
             "last_price": last, "last_quantity": 0, "buy_quantity": int(sum(level.quantity for level in buy)),
@@ -162,6 +181,9 @@ class Quotes:
         rows = [row for row in self._candles(contract).between(first, None, 100_000) if row[0] <= last]
         if seconds == own:
             return rows
+        if seconds == INTERVALS["day"]:
+            older = self.days.get(contract.tradingsymbol, [])
+            rows = [row for row in older if first <= row[0] <= last and (not rows or row[0] < rows[0][0])] + rows
         joined: dict[int, list[Any]] = {}
         for opened, *prices, volume in rows:
             local = datetime.fromtimestamp(opened / 1_000, IST)

@@ -29,12 +29,12 @@ class Sessions:
     _ended_before: dict[str, int] = field(default_factory=dict)
     """{api key: tokens with an earlier serial are over}"""
 
-    def request_token(self, api_key: str) -> str:
+    def request_token(self, api_key: str, seconds: float = REQUEST_TOKEN_SECONDS) -> str:
         """What the log-in page puts on the redirect. Raises `KiteError` for a key that no account has."""
         if api_key not in self.books.by_key:
             raise KiteError(403, "TokenException", "Incorrect `api_key` or `access_token`.")
         token = secrets.token_urlsafe(24)
-        self._requests[token] = (api_key, time.monotonic() + REQUEST_TOKEN_SECONDS)
+        self._requests[token] = (api_key, time.monotonic() + seconds)
         return token
 
     def open(self, api_key: str, request_token: str, checksum: str) -> tuple[Account, str, datetime]:
@@ -53,6 +53,11 @@ class Sessions:
 
     def close(self, api_key: str) -> None:
         self._ended_before[api_key] = time.time_ns()
+
+    def roll_over(self) -> None:
+        """End every session at once."""
+        for api_key in self.books.by_key:
+            self.close(api_key)
 
     def account(self, api_key: str, access_token: str) -> Account:
         """Whose token it is. Raises `KiteError`."""

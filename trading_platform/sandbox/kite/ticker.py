@@ -1,7 +1,7 @@
 """The binary stream: ticks of what a client subscribed to, heartbeats, and order updates as text.
 
 Kite's frame: a count of packets, then each packet's length and bytes, big-endian; prices in paise. Ticks are sent after
-every step of the market, order updates at once.
+every step of the market; an order's update as soon as its change is on disk, as the order was at that change.
 """
 
 import asyncio
@@ -15,16 +15,20 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from trading_platform.markets.contracts import Contract, ContractBook, UnknownContractError
+from trading_platform.sandbox.events import Event, OfOrder
 from trading_platform.sandbox.exchange import Exchange
+from trading_platform.sandbox.faults import Faults, Unsteady
 from trading_platform.sandbox.kite.errors import KiteError
-from trading_platform.sandbox.kite.orders import Orders
+from trading_platform.sandbox.kite.mischief import Mischief
+from trading_platform.sandbox.kite.postbacks import Postbacks
 from trading_platform.sandbox.kite.quotes import Quotes
+from trading_platform.sandbox.kite.rows import Rows
 from trading_platform.sandbox.kite.sessions import Sessions
-from trading_platform.sandbox.orders import Order
 
 Mode = Literal["ltp", "quote", "full"]
 HEARTBEAT_SECONDS = 1.0
 MOST_INSTRUMENTS = 3_000
+MOST_CONNECTIONS = 3
 MOST_WAITING = 256
 """Frames that a slow client may leave unread; beyond that it is cut off."""
 
@@ -35,14 +39,19 @@ class Subscriber:
 
     account_id: str
     socket: web.WebSocketResponse
+    unsteady: Unsteady
     modes: dict[int, Mode] = field(default_factory=dict)
     waiting: asyncio.Queue[bytes | str] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING))
-    told: dict[int, tuple[str, int, int]] = field(default_factory=dict)
-    """{order id: what was last told of it}"""
 
-    def tell(self, message: bytes | str) -> None:
+    def tell(self, what: Literal["order", "tick"], message: bytes | str) -> None:
+        """Queue a frame, as often and in such order as the faults want it. A client that does not read is cut off."""
+        frames = self.unsteady.pass_on(what, message)
+        if frames is None:
+            asyncio.get_running_loop().create_task(self.socket.close())
+            return
         try:
-            self.waiting.put_nowait(message)
+            for frame in frames:
+                self.waiting.put_nowait(frame)
         except asyncio.QueueFull:
             asyncio.get_running_loop().create_task(self.socket.close())
 
@@ -54,9 +63,15 @@ class Ticker:
     exchange: Exchange
     book: ContractBook
     sessions: Sessions
-    orders: Orders
+    rows: Rows
     quotes: Quotes
+    mischief: Mischief
+    postbacks: Postbacks
+    faults: Faults
     subscribers: set[Subscriber] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.exchange.listeners.append(self)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """GET /: a WebSocket for whoever asks for one; its HEAD tells the broker's clock."""
@@ -66,16 +81,19 @@ class Ticker:
             account = self.sessions.account(request.query.get("api_key", ""), request.query.get("access_token", ""))
         except KiteError as error:
             raise web.HTTPForbidden(text=error.message) from error
-        socket = web.WebSocketResponse(max_msg_size=1 << 20)
+        if sum(each.account_id == account.account_id for each in self.subscribers) >= MOST_CONNECTIONS:
+            raise web.HTTPTooManyRequests(text=f"An API key has at most {MOST_CONNECTIONS} connections.")
+        socket = web.WebSocketResponse(max_msg_size=1 << 20, autoping=False)
         await socket.prepare(request)
-        past = {order.order_id: _mark(order) for order in account.orders.values()}
-        subscriber = Subscriber(account.account_id, socket, told=past)
+        subscriber = Subscriber(account.account_id, socket, Unsteady(self.faults, "kite"))
         self.subscribers.add(subscriber)
         sending = asyncio.create_task(self._send(subscriber))
         try:
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
                     self._take(subscriber, message.data)
+                elif message.type is WSMsgType.PING and not subscriber.unsteady.half_open:
+                    await socket.pong(message.data)
         finally:
             self.subscribers.discard(subscriber)
             sending.cancel()
@@ -84,21 +102,32 @@ class Ticker:
         return socket
 
     def after_step(self) -> None:
-        """Tell everybody what the market did, and owners what became of their orders."""
+        """Tell everybody what the market did."""
         for subscriber in self.subscribers:
             if frame := self._frame(subscriber.modes):
-                subscriber.tell(frame)
-        self.tell_orders()
+                subscriber.tell("tick", frame)
 
-    def tell_orders(self) -> None:
-        """An update for every order that changed since it was told last."""
-        for subscriber in self.subscribers:
-            account = self.exchange.books.accounts[subscriber.account_id]
-            for order in account.orders.values():
-                if order.request.terms and subscriber.told.get(order.order_id) != _mark(order):
-                    subscriber.told[order.order_id] = _mark(order)
-                    row = self.orders.row(order)
-                    subscriber.tell(orjson.dumps({"type": "order", "data": row}).decode())
+    def committed(self, events: list[Event], time: int) -> Callable[[], None] | None:
+        """Rows of the orders that changed, as they are now; the result tells their owners."""
+        numbers = dict.fromkeys(event.order_id for event in events if isinstance(event, OfOrder))
+        orders = (self.exchange.books.orders[number] for number in numbers)
+        changed = [
+            (order.account_id, order, self.rows.order(order)) for order in orders if "variety" in order.request.terms
+        ]
+        if not changed:
+            return None
+
+        def tell() -> None:
+            for account_id, order, row in changed:
+                if not self.mischief.shows(order):
+                    continue
+                self.postbacks.tell(self.exchange.books.accounts[account_id], row)
+                text = orjson.dumps({"type": "order", "data": row}).decode()
+                for subscriber in self.subscribers:
+                    if subscriber.account_id == account_id:
+                        subscriber.tell("order", text)
+
+        return tell
 
     async def close(self) -> None:
         for subscriber in list(self.subscribers):
@@ -111,6 +140,8 @@ class Ticker:
             try:
                 message = await asyncio.wait_for(subscriber.waiting.get(), HEARTBEAT_SECONDS)
             except TimeoutError:
+                if subscriber.unsteady.half_open:
+                    continue
                 message = b"\x00"
             if isinstance(message, bytes):
                 await subscriber.socket.send_bytes(message)
@@ -136,10 +167,10 @@ class Ticker:
                 case other:
                     raise ValueError(other)
         except (ValueError, KeyError, TypeError, UnknownContractError) as problem:
-            subscriber.tell(orjson.dumps({"type": "error", "data": f"Invalid message: {problem}"}).decode())
+            subscriber.tell("tick", orjson.dumps({"type": "error", "data": f"Invalid message: {problem}"}).decode())
             return
         if frame := self._frame(subscriber.modes):
-            subscriber.tell(frame)
+            subscriber.tell("tick", frame)
 
     def _subscribe(self, subscriber: Subscriber, tokens: list[Any], mode: Mode) -> None:
         contracts = [self.book.by_token(int(token)) for token in tokens]
@@ -155,10 +186,6 @@ class Ticker:
         if not packets:
             return b""
         return struct.pack(">H", len(packets)) + b"".join(struct.pack(">H", len(each)) + each for each in packets)
-
-
-def _mark(order: Order) -> tuple[str, int, int]:
-    return order.state, order.updated, len(order.trades)
 
 
 def packet_of(contract: Contract, mode: Mode, quote: Callable[[Contract], dict[str, Any]], at: int) -> bytes:
