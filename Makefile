@@ -11,7 +11,7 @@ HOME_DIR ?= var
 
 export TP_HOME_DIR := $(HOME_DIR)
 
-.PHONY: help run test lint types contracts check lock install clean
+.PHONY: help run test lint types contracts check lock denials install clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,6 +34,9 @@ types: $(STAMP) ## mypy --strict on trading_platform
 
 contracts: $(STAMP) ## the import direction between the rooms
 	@$(BIN)/lint-imports
+
+denials: $(STAMP) ## write docs/denials.md anew from the codes
+	@$(BIN)/python -m trading_platform.execution.denials_page > docs/denials.md
 
 install: $(STAMP) ## create .venv with the locked dependencies
 

@@ -77,3 +77,23 @@ async def test_two_changes_from_the_same_revision_do_not_both_win(api: Api) -> N
     bodies = [{**limits, "max_orders_per_day": number} for number in (11, 12, 13)]
     answers = await asyncio.gather(*(api.client.put("/api/risk-limits", json=body, headers=ann) for body in bodies))
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409]
+
+
+async def test_limits_hold_for_one_currency_and_a_strategys_and_groups_are_for_admins(api: Api) -> None:
+    cat, root = await api.log_in("cat"), await api.log_in("root")
+    path = "/api/risk-limits"
+    rupees = (await api.client.get(f"{path}?currency=INR", headers=cat)).json()["in_force"]
+    assert (await api.client.get(f"{path}?currency=EUR", headers=cat)).json()["in_force"] is None
+    lower = {**rupees, "max_daily_loss": "7", "max_drawdown": "0.1"}
+    assert (await api.client.put(f"{path}?currency=INR", json=lower, headers=cat)).status_code == 200
+    dollars = (await api.client.get(f"{path}?currency=USDT", headers=cat)).json()["in_force"]
+    assert (dollars["revision"], dollars["max_daily_loss"], dollars["max_drawdown"]) == (1, "10000", None)
+    loose = {**lower, "revision": 2, "max_drawdown": None}
+    refused = await api.client.put(f"{path}?currency=INR", json=loose, headers=cat)
+    assert (refused.status_code, refused.json()["detail"]) == (403, "raised: max_drawdown")
+    group = {**rupees, "revision": 0}
+    assert (await api.client.put(f"{path}?scope=group&currency=INR", json=group, headers=cat)).status_code == 403
+    made = await api.client.put(f"{path}?scope=group&currency=INR&user_id=cat", json=group, headers=root)
+    assert (made.status_code, made.json()["scope"], made.json()["revision"]) == (200, "group", 1)
+    unknown = await api.client.put(f"{path}?scope=strategy&scope_id=none&currency=INR", json=group, headers=root)
+    assert unknown.status_code == 404

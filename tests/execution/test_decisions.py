@@ -1,5 +1,6 @@
 """What an account decides on a step's signals: exits first, sizes, and what catching up may not do."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import pytest
 
 from trading_platform.execution.decisions import Situation, decide, flatten
+from trading_platform.execution.limits import LimitBook, Limits
 from trading_platform.execution.portfolio import Holding, Portfolio, Stake
-from trading_platform.execution.risk import Limits
-from trading_platform.identifiers import AccountId, StrategyId, Symbol, UserId, Venue
+from trading_platform.identifiers import AccountId, GroupId, StrategyId, Symbol, UserId, Venue
 from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.control import Signal
 from trading_platform.venues.binance import BinanceVenue
@@ -145,3 +146,54 @@ def test_the_same_decision_has_the_same_ids_and_the_next_bar_has_others() -> Non
     assert (first.intent_id, first.client_order_id) == (second.intent_id, second.client_order_id)
     assert first.client_order_id != third.client_order_id
     assert len(first.client_order_id) <= 36
+
+
+def test_a_users_limits_count_all_of_his_accounts_of_one_currency_and_none_of_another() -> None:
+    limits = Limits(D(50_000), D(50_000), 2, 10, 500, D(5_000))
+    accounts = [portfolio(account_id=AccountId(f"paper_{n}"), limits=limits) for n in range(3)]
+    rupees = portfolio(account_id=AccountId("rupees"), currency="INR", limits=limits)
+    exposures = SITUATION.exposures([*accounts, rupees], NOW)
+    found = [
+        decide(each, [signal("BTC/USDT", "100")], NOW, SITUATION, NOW, exposures)[0].denial
+        for each in [*accounts, rupees]
+    ]
+    assert [denial and denial.partition(" limit")[0] for denial in found] == [
+        None, None, "POSITIONS_TOO_MANY: scope=user id=alice currency=USDT open=3", None,
+    ]  # fmt: skip
+
+
+def test_a_groups_limit_is_shared_by_all_its_users() -> None:
+    book = LimitBook({("group", "g1", "USDT"): Limits(D(50_000), D(1_999), 99, 99, 99, D(5_000))})
+    situation = replace(SITUATION, group_id=GroupId("g1"), limits=book)
+    users = [portfolio(user_id=UserId(name), account_id=AccountId(name)) for name in ("ann", "ben", "cat")]
+    exposures = situation.exposures(users, NOW)
+    found = [decide(each, [signal("BTC/USDT", "100")], NOW, situation, NOW, exposures)[0].denial for each in users]
+    assert [denial and denial.partition(":")[0] for denial in found] == [None, "NOTIONAL_POSITION", "NOTIONAL_POSITION"]
+
+
+def test_nothing_is_bought_while_the_same_person_sells_it() -> None:
+    leaving = portfolio(
+        account_id=AccountId("one"), holdings={(STRATEGY, Symbol("ETH/USDT")): holding("ETH/USDT")},
+        working={Symbol("ETH/USDT")},
+    )  # fmt: skip
+    entering = portfolio(account_id=AccountId("two"))
+    other = portfolio(user_id=UserId("ben"), account_id=AccountId("three"))
+    exposures = SITUATION.exposures([leaving, entering, other], NOW)
+    denials = [
+        decide(each, [signal("ETH/USDT", "100")], NOW, SITUATION, NOW, exposures)[0].denial
+        for each in (entering, other)
+    ]
+    assert denials == ["ORDER_SELF_TRADE", None]
+
+
+def test_a_session_that_has_ended_and_another_address_keep_from_entering() -> None:
+    live = {"kind": "live", "armed": True, "stakes": {STRATEGY: Stake(STRATEGY, D("0.1"), True, True)}}
+    assert taken(portfolio(**live, session_ends_at=NOW), signal("BTC/USDT", "100"))[0][2] == "AUTH_STALE"
+    just_in_time = portfolio(**live, session_ends_at=NOW + timedelta(microseconds=1))
+    assert taken(just_in_time, signal("BTC/USDT", "100"))[0][2] == "10.000"
+    elsewhere = BinanceVenue("http://127.0.0.1:9", "key", "secret")
+    elsewhere.route = replace(elsewhere.route, source_ip="10.0.0.9")
+    account = portfolio(**live, venue=elsewhere, registered_address="10.0.0.8")
+    assert taken(account, signal("BTC/USDT", "100"))[0][2] == "ADDRESS_CHANGED"
+    account.registered_address = "10.0.0.9"
+    assert taken(account, signal("BTC/USDT", "100"))[0][2] == "10.000"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from secrets import token_urlsafe
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -29,7 +30,7 @@ FIRST_USERS_FILE = "first-users.txt"
 _GROUP_ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
-DEFAULT_RISK_LIMITS = {
+FIRST_LIMITS: dict[str, Any] = {
     "max_order_notional": Decimal("25000"),
     "max_position_notional": Decimal("50000"),
     "max_open_positions": 10,
@@ -37,7 +38,8 @@ DEFAULT_RISK_LIMITS = {
     "max_orders_per_day": 10_000,
     "max_daily_loss": Decimal("10000"),
 }
-"""Revision 1 of a new trader's limits, in the account's currency. Traders lower them; an admin raises them."""
+DEFAULT_RISK_LIMITS = {"USDT": FIRST_LIMITS, "INR": FIRST_LIMITS}
+"""Revision 1 of a new trader's limits, by currency: tight in rupees. Traders lower them; an admin raises them."""
 
 
 class UserError(ValueError):
@@ -129,9 +131,12 @@ def ensure_group(databases: Databases, group_id: GroupId) -> None:
 
 def ensure_risk_limits(databases: Databases, group_id: GroupId, user_id: UserId, *, actor: str) -> None:
     """Give a trader the default limits as revision 1 where there are none."""
+    rows = [
+        {"scope": "user", "scope_id": user_id, "currency": currency, "revision": 1, "changed_by": actor} | limits
+        for currency, limits in DEFAULT_RISK_LIMITS.items()
+    ]
     with databases.group(group_id) as session:
-        first = insert(RiskLimits).values(user_id=user_id, revision=1, changed_by=actor, **DEFAULT_RISK_LIMITS)
-        session.execute(first.on_conflict_do_nothing())
+        session.execute(insert(RiskLimits).values(rows).on_conflict_do_nothing())
 
 
 def set_password(databases: Databases, email: str, password: str, *, actor: str) -> UserId:

@@ -111,9 +111,10 @@ def subscriptions(user_id: UserId) -> Select[Subscription]:
     )
 
 
-def risk_limits(user_id: UserId, limit: int) -> Select[RiskLimits]:
+def risk_limits(scope: str, scope_id: str, currency: str, limit: int) -> Select[RiskLimits]:
     """Newest revision first: the first one is in force."""
-    return select(RiskLimits).where(RiskLimits.user_id == user_id).order_by(RiskLimits.revision.desc()).limit(limit)
+    ours = (RiskLimits.scope == scope, RiskLimits.scope_id == scope_id, RiskLimits.currency == currency)
+    return select(RiskLimits).where(*ours).order_by(RiskLimits.revision.desc()).limit(limit)
 
 
 # --- live stream: one statement for all users of a group who are watching --------------------------------------------

@@ -211,6 +211,13 @@ class RiskLimitsBody(BaseModel):
     max_orders_per_second: int = Field(ge=0, le=10_000)
     max_orders_per_day: int = Field(ge=0, le=10_000_000)
     max_daily_loss: Annotated[Amount, Field(ge=0, decimal_places=12, max_digits=38)]
+    max_order_quantity: Annotated[Amount, Field(ge=0, decimal_places=12, max_digits=38)] | None = None
+    max_gross_notional: Annotated[Amount, Field(ge=0, decimal_places=12, max_digits=38)] | None = None
+    max_open_orders: int | None = Field(None, ge=0, le=10_000)
+    max_orders_per_minute: int | None = Field(None, ge=0, le=1_000)
+    max_drawdown: Annotated[Amount, Field(ge=0, le=1, decimal_places=12)] | None = Field(
+        None, description="Fraction of the highest equity. None, as with the four above it: no such limit."
+    )
 
 
 class RiskLimitsIn(RiskLimitsBody):
@@ -218,7 +225,9 @@ class RiskLimitsIn(RiskLimitsBody):
 
 
 class RiskLimitsOut(RiskLimitsBody, Row):
-    user_id: str
+    scope: str
+    scope_id: str
+    currency: str
     revision: int
     changed_by: str
     changed_at: datetime

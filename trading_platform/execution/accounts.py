@@ -5,20 +5,22 @@ An engine builds portfolios when it starts, and again whenever it cannot be sure
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
+import orjson
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.accounts.vault import Vault
+from trading_platform.execution.limits import LimitBook
 from trading_platform.execution.portfolio import Holding, Portfolio, Stake
-from trading_platform.execution.risk import Limits
 from trading_platform.identifiers import AccountId, DatasetId, StrategyId, Symbol, UserId
 from trading_platform.settings import Settings
 from trading_platform.storage.group import (
     Account,
     Credential,
+    EquityPoint,
     Intent,
     Order,
     Outbox,
@@ -31,23 +33,23 @@ from trading_platform.venues.binance import BinanceVenue
 from trading_platform.venues.port import OrderVenue, QueryFailedError
 from trading_platform.venues.zerodha.transport import ROOT as KITE
 from trading_platform.venues.zerodha.transport import KiteTransport
+from trading_platform.venues.zerodha.vaulted import ABOUT, ADDRESS
 from trading_platform.venues.zerodha.venue import ZerodhaVenue
 
 ZERO = Decimal(0)
-SAFE_LIMITS = Limits(ZERO, ZERO, 0, 0, 0, ZERO)
-"""For a user without limits: nothing may be entered until somebody has set them."""
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What owners allow at this moment: limits by user, stakes by (user, account)."""
+    """What owners allow at this moment: limits by scope and currency, stakes by (user, account)."""
 
-    limits: Mapping[str, Limits]
+    limits: LimitBook
     stakes: Mapping[tuple[str, str], dict[StrategyId, Stake]]
 
     def apply(self, portfolio: Portfolio) -> None:
         """Let a portfolio go by these terms from now on."""
-        portfolio.limits = self.limits.get(portfolio.user_id, SAFE_LIMITS)
+        portfolio.limits = self.limits.find("user", portfolio.user_id, portfolio.currency)
         portfolio.stakes = self.stakes.get((portfolio.user_id, portfolio.account_id), {})
 
 
@@ -69,8 +71,9 @@ async def tradable_accounts(
 
 async def terms(session: AsyncSession) -> Terms:
     """The limits and subscriptions in force in the group."""
-    newest = select(RiskLimits).distinct(RiskLimits.user_id).order_by(RiskLimits.user_id, RiskLimits.revision.desc())
-    limits = {row.user_id: _limits(row) for row in await session.scalars(newest)}
+    key = (RiskLimits.scope, RiskLimits.scope_id, RiskLimits.currency)
+    newest = select(RiskLimits).distinct(*key).order_by(*key, RiskLimits.revision.desc())
+    limits = LimitBook.of(await session.scalars(newest))
     stakes: dict[tuple[str, str], dict[StrategyId, Stake]] = {}
     for row in await session.scalars(select(Subscription)):
         strategy = StrategyId(row.strategy_id)
@@ -94,15 +97,19 @@ async def load_portfolios(
     in_force = await terms(session)
     portfolios = []
     for account in accounts.all():
+        keys = await _keys(session, vault, account)
         portfolio = Portfolio(
             user_id=UserId(account.user_id),
             account_id=AccountId(account.account_id),
             kind=account.kind,
             armed=account.kind == "live" and account.armed_at is not None,
             currency=account.currency,
-            venue=_venue(settings, account, await _keys(session, vault, account), now),
-            limits=SAFE_LIMITS,
+            venue=_venue(settings, account, keys, now),
+            limits=None,
             holdings=await _holdings(session, account),
+            session_ends_at=_session_end(account, keys),
+            registered_address=keys.get(ADDRESS),
+            peak_equity=await _peak_equity(session, account),
         )
         in_force.apply(portfolio)
         await _add_unknown(session, portfolio)
@@ -133,7 +140,10 @@ def _venue(settings: Settings, account: Account, keys: Mapping[str, str], now: C
             "(`trading-platform up`) or set TP_SANDBOX_URL and TP_SANDBOX_KITE_URL"
         )
     if account.venue == "zerodha":
-        transport = KiteTransport(keys["api_key"], keys.get("access_token"), root=KITE if live else sandbox or "")
+        transport = KiteTransport(
+            keys["api_key"], keys.get("access_token"), root=KITE if live else sandbox or "",
+            source_address=keys.get(ADDRESS) if live else None,
+        )  # fmt: skip
         return ZerodhaVenue(transport, now, armed=armed)
     return BinanceVenue(None if live else sandbox, keys["api_key"], keys["api_secret"], armed=armed)
 
@@ -143,13 +153,6 @@ async def _keys(session: AsyncSession, vault: Vault, account: Account) -> Mappin
         select(Credential).where(Credential.user_id == account.user_id, Credential.account_id == account.account_id)
     )
     return {row.name: vault.open(row).get_secret_value() for row in rows}
-
-
-def _limits(row: RiskLimits) -> Limits:
-    return Limits(
-        row.max_order_notional, row.max_position_notional, row.max_open_positions, row.max_orders_per_second,
-        row.max_orders_per_day, row.max_daily_loss,
-    )  # fmt: skip
 
 
 async def _holdings(session: AsyncSession, account: Account) -> dict[tuple[StrategyId, Symbol], Holding]:
@@ -197,10 +200,25 @@ async def _count_day(session: AsyncSession, portfolio: Portfolio, market_time: d
             )
         )
     ) or 0  # fmt: skip
-    net = await session.scalar(
-        select(func.sum(Outcome.net_pnl)).where(
+    results = await session.execute(
+        select(Outcome.strategy_id, func.sum(Outcome.net_pnl))
+        .where(
             Outcome.user_id == portfolio.user_id, Outcome.exit_time >= midnight,
             Outcome.account_id == portfolio.account_id,
         )
+        .group_by(Outcome.strategy_id)
     )  # fmt: skip
-    portfolio.net_today = net or ZERO
+    for strategy_id, net in results:
+        portfolio.book_result(StrategyId(strategy_id), net)
+
+
+def _session_end(account: Account, keys: Mapping[str, str]) -> datetime | None:
+    """When the session of a live account at a broker with daily log-ins ends; long ago where nobody has logged in."""
+    if account.kind != "live" or account.venue != "zerodha":
+        return None
+    return datetime.fromisoformat(orjson.loads(keys[ABOUT])["expires_at"]) if ABOUT in keys else NEVER
+
+
+async def _peak_equity(session: AsyncSession, account: Account) -> Decimal:
+    ours = (EquityPoint.user_id == account.user_id, EquityPoint.account_id == account.account_id)
+    return await session.scalar(select(func.max(EquityPoint.equity)).where(*ours)) or ZERO

@@ -132,7 +132,7 @@ async def _move_position(
     if closed:
         portfolio.holdings.pop(key, None)
         outcome = await _close(session, intent, instrument, portfolio.prices)
-        portfolio.net_today += outcome.net_pnl
+        portfolio.book_result(StrategyId(outcome.strategy_id), outcome.net_pnl)
 
 
 def _grown(holding: Holding | None, intent: Intent, quantity: Decimal, price: Decimal) -> Holding:

@@ -5,10 +5,12 @@ decision keys, whoever asks and however often.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
+from trading_platform.execution.exposures import Exposures
+from trading_platform.execution.limits import LimitBook
 from trading_platform.execution.portfolio import Holding, Portfolio, Stake
 from trading_platform.execution.risk import ZERO, Wish, check
 from trading_platform.identifiers import ClientOrderId, GroupId, IntentId, StrategyId, Symbol, content_id
@@ -16,6 +18,7 @@ from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.control import Signal
 from trading_platform.venues.port import Side
 
+NO_GROUP = GroupId("")
 DENIED, SENDING = "DENIED", "SENDING"
 OUR_PREFIX = "tp_"
 """Of every client order id of the platform; other orders of an account are somebody else's."""
@@ -59,17 +62,34 @@ class Situation:
     """The clock by which orders per second are counted (see `clock.py`)."""
     halted: Callable[[Portfolio], str | None]
     """The scope of the halt that applies to an account, if any."""
+    group_id: GroupId = NO_GROUP
+    limits: LimitBook = field(default_factory=lambda: LimitBook({}))
+    """Of accounts, strategies and the group; a user's are in the portfolio."""
+    breaker: Callable[[Portfolio, Symbol], str | None] = lambda portfolio, contract: None
+    """The breaker that keeps an account from entering a contract, if any."""
+    leaving: Callable[[Portfolio], bool] = lambda portfolio: False
+    """Whether a halt asks for this account's positions to be left."""
+
+    def leaves(self, portfolio: Portfolio) -> bool:
+        return self.flattening or self.leaving(portfolio)
+
+    def exposures(self, portfolios: Sequence[Portfolio], market_time: datetime) -> Exposures:
+        """The counts of a step, before anything is decided in it."""
+        return Exposures(self.group_id, portfolios, self.limits, self.seconds(market_time))
 
 
 def decide(
-    portfolio: Portfolio, signals: Sequence[Signal], market_time: datetime, situation: Situation, now: datetime
-) -> list[Decision]:
+    portfolio: Portfolio, signals: Sequence[Signal], market_time: datetime, situation: Situation, now: datetime,
+    exposures: Exposures | None = None,
+) -> list[Decision]:  # fmt: skip
     """Decisions of one account on the signals of the arm it follows, all of one market time: exits, then entries.
 
     `now`: market time as far as it is known. It is later than `market_time` when the engine catches up on what it missed;
-    then positions are still left, but nothing is entered on signals that have run out.
+    then positions are still left, but nothing is entered on signals that have run out. `exposures`: the step's, shared
+    by the accounts that are decided on in it; None where the account is alone.
     """
     portfolio.turn_day(market_time)
+    counts = exposures or situation.exposures([portfolio], market_time)
     before = dict(portfolio.prices)
     portfolio.prices.update((Symbol(signal.symbol), signal.price) for signal in signals)
     held = {signal.signal_id: portfolio.holdings.get(_key(signal)) for signal in signals}
@@ -77,20 +97,21 @@ def decide(
         _exit(portfolio, signal, holding, market_time, situation)
         for signal in signals
         if (holding := held[signal.signal_id]) is not None
-        and (situation.flattening or holding.exit_reason(signal.price, market_time))
+        and (situation.leaves(portfolio) or holding.exit_reason(signal.price, market_time))
     ]
-    entered, spent = 0, ZERO
-    leaving = sum(decision.denial is None for decision in decisions)
+    for leaving in decisions:
+        _count(leaving, counts)
+    spent = ZERO
     for signal in signals:
         stake = portfolio.stakes.get(StrategyId(signal.strategy_id))
         wanted = signal.state == "ok" and signal.direction == "long" and held[signal.signal_id] is None
         if stake is None or not stake.enabled or not wanted:
             continue
         last = before.get(Symbol(signal.symbol))
-        decision = _entry(portfolio, signal, stake, market_time, situation, now, last, leaving, entered, spent)
+        decision = _entry(portfolio, signal, stake, market_time, situation, now, last, counts, spent)
         decisions.append(decision)
+        _count(decision, counts)
         if decision.denial is None:
-            entered += 1
             spent += decision.quantity * signal.price
     return decisions
 
@@ -120,8 +141,7 @@ def decision_key(portfolio: Portfolio, signal: Signal, purpose: str) -> str:
 def _exit(portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation) -> Decision:
     instrument = situation.instruments.get(held.contract)
     quantity = instrument.round_quantity(held.quantity) if instrument else ZERO
-    wish = _wish(portfolio, signal, instrument, quantity, situation, market_time, entry=False)
-    denial = check(wish, portfolio.limits)
+    denial = check(_wish(portfolio, signal, held.contract, instrument, quantity, situation, entry=False))
     return Decision(
         portfolio,
         signal,
@@ -137,50 +157,75 @@ def _exit(portfolio: Portfolio, signal: Signal, held: Holding, market_time: date
 
 def _entry(
     portfolio: Portfolio, signal: Signal, stake: Stake, market_time: datetime, situation: Situation, now: datetime,
-    last: Decimal | None, leaving: int, entered: int, spent: Decimal,
+    last: Decimal | None, counts: Exposures, spent: Decimal,
 ) -> Decision:  # fmt: skip
     contract = portfolio.venue.contract_for(Symbol(signal.symbol), market_time)
     instrument = situation.instruments.get(contract)
     notional = portfolio.equity * stake.capital_fraction
     quantity = instrument.round_quantity(notional / signal.price) if instrument else ZERO
     wish = replace(
-        _wish(portfolio, signal, instrument, quantity, situation, market_time, entry=True, sending=leaving + entered),
+        _wish(portfolio, signal, contract, instrument, quantity, situation, entry=True),
         last_price=last,
         cash=portfolio.cash - spent,
-        open_positions=len(portfolio.holdings) + len(portfolio.working) + entered,
+        standings=counts.standings(portfolio, StrategyId(signal.strategy_id), Symbol(signal.symbol)),
+        halted=situation.halted(portfolio),
+        flattening=situation.leaves(portfolio),
+        breaker=situation.breaker(portfolio, contract),
+        stale_session=_ended(portfolio, now),
+        other_address=_other_address(portfolio),
+        duplicate=counts.decided(decision_key(portfolio, signal, "entry")),
+        own_opposite=counts.opposes(portfolio, contract, "buy"),
         stale=now >= signal.expires_at,
         certified_enough=portfolio.kind != "live" or signal.certified or stake.allow_uncertified,
     )
-    denial = check(wish, portfolio.limits)
+    denial = check(wish)
     return Decision(
         portfolio, signal, "entry", "buy", quantity, denial, None, decision_key(portfolio, signal, "entry"), contract
     )
 
 
 def _wish(
-    portfolio: Portfolio, signal: Signal, instrument: Instrument | None, quantity: Decimal, situation: Situation,
-    market_time: datetime, *, entry: bool, sending: int = 0,
+    portfolio: Portfolio, signal: Signal, contract: Symbol, instrument: Instrument | None, quantity: Decimal,
+    situation: Situation, *, entry: bool,
 ) -> Wish:  # fmt: skip
-    """What holds for exits and entries alike. `sending`: orders of this account that are already decided on."""
-    symbol = Symbol(signal.symbol)
+    """What holds for exits and entries alike."""
+    tradable = instrument is not None and instrument.tradable
     return Wish(
         entry=entry,
         quantity=quantity,
         price=signal.price,
         last_price=None,
+        step=instrument.step if instrument else ZERO,
         minimum_notional=instrument.minimum_notional if instrument else ZERO,
         cash=portfolio.cash,
-        position_notional=portfolio.position_notional(symbol),
-        open_positions=len(portfolio.holdings),
-        orders_this_second=portfolio.orders_since(situation.seconds(market_time) - 1.0) + sending,
-        orders_today=portfolio.orders_today + sending,
-        lost_today=max(-portfolio.net_today, ZERO),
-        halted=situation.halted(portfolio),
-        flattening=situation.flattening,
         armed=portfolio.kind != "live" or portfolio.armed,
-        tradable=instrument is not None and instrument.tradable,
-        unknown_outcome=symbol in portfolio.unsettled,
+        tradable=tradable,
+        unknown_outcome=Symbol(signal.symbol) in portfolio.unsettled,
+        venue_rule=portfolio.venue.forbids(contract, "buy" if entry else "sell", quantity, reducing=not entry)
+        if tradable and quantity > ZERO
+        else None,
     )
+
+
+def _count(decision: Decision, counts: Exposures) -> None:
+    """Let the step's later orders know of one that goes out."""
+    if decision.denial is not None:
+        return
+    signal, entry = decision.signal, decision.purpose == "entry"
+    counts.add(
+        decision.portfolio, StrategyId(signal.strategy_id), Symbol(signal.symbol), decision.contract, decision.side,
+        decision.decision_key, decision.quantity * signal.price if entry else None,
+    )  # fmt: skip
+
+
+def _ended(portfolio: Portfolio, now: datetime) -> str | None:
+    ends = portfolio.session_ends_at
+    return None if ends is None or now < ends else f"ended {ends.isoformat()}"
+
+
+def _other_address(portfolio: Portfolio) -> str | None:
+    registered, measured = portfolio.registered_address, portfolio.venue.route.source_ip
+    return measured if registered is not None and measured not in (None, registered) else None
 
 
 def halt_of(portfolio: Portfolio, group_id: GroupId, scopes: set[tuple[str, str]]) -> str | None:

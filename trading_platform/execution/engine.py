@@ -224,10 +224,11 @@ class Engine:
                 all_now=True
             )  # what rested at the venue may be filled by the bar that these signals are of
         decisions: list[Decision] = []
+        exposures = self._situation.exposures(self.portfolios, market_time)
         for portfolio in self.portfolios:
             followed = [signal for signal in signals if signal.role == self._arm(portfolio, signal, signals)]
             now = max(market_time, self.scored_through or market_time)
-            decisions += decide(portfolio, followed, market_time, self._situation, now)
+            decisions += decide(portfolio, followed, market_time, self._situation, now, exposures)
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0
         if decisions or due:
@@ -355,6 +356,8 @@ class Engine:
             group.desired_state == "FLATTEN",
             self.clock.seconds,
             lambda portfolio: halt_of(portfolio, self.group_id, scopes),
+            self.group_id,
+            in_force.limits,
         )
         self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in scopes)
         if self.lease.state in (RUNNING, FLATTENING):

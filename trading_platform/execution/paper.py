@@ -74,8 +74,9 @@ def provision(databases: Databases, settings: Settings, user_id: UserId, dataset
                 session.add(vault.seal(user_id, account, name, secret))
         if session.get(Account, (user_id, account)) is None:
             session.add_all(_rows(user_id, account, dataset_id, terms, strategy))
-        if session.scalars(select(RiskLimits.revision).where(RiskLimits.user_id == user_id)).first() is None:
-            session.add(_default_limits(user_id))
+        ours = (RiskLimits.scope == "user", RiskLimits.scope_id == user_id, RiskLimits.currency == terms.currency)
+        if session.scalars(select(RiskLimits.revision).where(*ours)).first() is None:
+            session.add(_default_limits(user_id, terms))
     return account
 
 
@@ -94,16 +95,18 @@ def _rows(
     )  # fmt: skip
 
 
-def _default_limits(user_id: UserId) -> RiskLimits:
+def _default_limits(user_id: UserId, terms: Terms) -> RiskLimits:
     return RiskLimits(
-        user_id=user_id,
+        scope="user",
+        scope_id=user_id,
+        currency=terms.currency,
         revision=1,
-        max_order_notional=STARTING_BALANCE / 4,
-        max_position_notional=STARTING_BALANCE / 4,
+        max_order_notional=terms.balance / 4,
+        max_position_notional=terms.balance / 4,
         max_open_positions=8,
         max_orders_per_second=10,
         max_orders_per_day=500,
-        max_daily_loss=STARTING_BALANCE / 20,
+        max_daily_loss=terms.balance / 20,
         changed_by=BY,
     )
 

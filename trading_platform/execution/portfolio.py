@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from trading_platform.execution.risk import Limits
+from trading_platform.execution.limits import Limits
 from trading_platform.identifiers import AccountId, StrategyId, Symbol, UserId
 from trading_platform.venues.port import OrderVenue
 
@@ -64,7 +64,8 @@ class Portfolio:
     armed: bool
     currency: str
     venue: OrderVenue
-    limits: Limits
+    limits: Limits | None
+    """The user's, in the account's currency; None: nobody has set any, and nothing may be entered."""
     stakes: dict[StrategyId, Stake] = field(default_factory=dict)
     cash: Decimal = ZERO
     holdings: dict[tuple[StrategyId, Symbol], Holding] = field(default_factory=dict)
@@ -76,6 +77,14 @@ class Portfolio:
     trading_day: date | None = None
     orders_today: int = 0
     net_today: Decimal = ZERO
+    net_by_strategy: dict[StrategyId, Decimal] = field(default_factory=dict)
+    """The day's net result, by strategy."""
+    peak_equity: Decimal = ZERO
+    """The highest equity on record."""
+    session_ends_at: datetime | None = None
+    """When the broker's session ends, where it has any; live accounts alone."""
+    registered_address: str | None = None
+    """The address that the broker takes orders from; None where it takes them from everywhere."""
     sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=1_000))
     """When the latest orders were sent, in seconds of the clock that rates are counted by."""
 
@@ -106,3 +115,9 @@ class Portfolio:
         today = market_time.astimezone(UTC).date()
         if today != self.trading_day:
             self.trading_day, self.orders_today, self.net_today = today, 0, ZERO
+            self.net_by_strategy.clear()
+
+    def book_result(self, strategy_id: StrategyId, net: Decimal) -> None:
+        """A trade of today ended with this, after costs."""
+        self.net_today += net
+        self.net_by_strategy[strategy_id] = self.net_by_strategy.get(strategy_id, ZERO) + net

@@ -90,10 +90,13 @@ class Subscription(GroupBase):
 
 
 class RiskLimits(GroupBase):
-    """Limits of one user, a row a revision: the newest is in force."""
+    """Limits of a user, account, strategy or the group in one currency, a row a revision: the newest is in force."""
 
     __tablename__ = "risk_limits"
-    user_id: Mapped[Text] = mapped_column(primary_key=True)
+    scope: Mapped[Text] = mapped_column(primary_key=True)
+    scope_id: Mapped[Text] = mapped_column(primary_key=True)
+    currency: Mapped[Text] = mapped_column(primary_key=True)
+    """Of all amounts in the row; it counts accounts of this currency alone."""
     revision: Mapped[int] = mapped_column(primary_key=True)
     max_order_notional: Mapped[Money]
     max_position_notional: Mapped[Money]
@@ -101,8 +104,15 @@ class RiskLimits(GroupBase):
     max_orders_per_second: Mapped[int]
     max_orders_per_day: Mapped[int]
     max_daily_loss: Mapped[Money]
+    max_order_quantity: Mapped[Money | None]
+    max_gross_notional: Mapped[Money | None]
+    max_open_orders: Mapped[int | None]
+    max_orders_per_minute: Mapped[int | None]
+    max_drawdown: Mapped[Money | None]
+    """Fraction of the highest equity, 0 to 1; null: no such limit, as with the four above."""
     changed_by: Mapped[Text]
     changed_at: Mapped[Time] = mapped_column(server_default=NOW)
+    __table_args__ = (CheckConstraint("scope in ('user', 'account', 'strategy', 'group')", name="scope"),)
 
 
 # --- the engine ------------------------------------------------------------------------------------------------------

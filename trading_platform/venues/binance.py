@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
+from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument
 from trading_platform.venues.binance_client import binance_client
 from trading_platform.venues.port import (
@@ -84,6 +85,10 @@ class BinanceVenue:
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
         return symbol
+
+    def forbids(self, contract: Symbol, side: Side, quantity: Decimal, *, reducing: bool) -> Denial | None:
+        """Nothing: the step and the smallest order are the instrument's, and the market never closes."""
+        return None
 
     async def measure_route(self) -> None:
         asked = time.time()

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Literal, Protocol
 
 from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, VenueOrderId
+from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument
 from trading_platform.venues.route import Route
 
@@ -95,6 +96,13 @@ class OrderVenue(Protocol):
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
         """What a new position in `symbol` is taken in at that market time: for an index its future, else the symbol."""
+        ...
+
+    def forbids(self, contract: Symbol, side: Side, quantity: Decimal, *, reducing: bool) -> Denial | None:
+        """The rule of the venue that a market order would break now, by what is known here; nothing is asked.
+
+        `reducing`: it only leaves a position, so rules about new exposure (a ban) do not hold for it.
+        """
         ...
 
     async def measure_route(self) -> None:

@@ -3,18 +3,19 @@
 Every change is audited in the same transaction. A trader lowers limits at once; only an admin raises them.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.accounts.sessions import SessionUser
 from trading_platform.api import queries
-from trading_platform.api.identity import ServicesOf, Subject, SubjectUser, Writer, resolve_subject
+from trading_platform.api.identity import Services, ServicesOf, Subject, SubjectUser, Writer, resolve_subject
 from trading_platform.api.problems import ERRORS, ProblemError
 from trading_platform.api.schemas import (
     RiskLimitsBody,
@@ -35,6 +36,31 @@ router = APIRouter(
     tags=["configuration"],
     responses={status: ERRORS[status] for status in (401, 403, 404, 422, 429, 503)},
 )
+
+
+@dataclass(frozen=True)
+class LimitScope:
+    """Whose limits, in which currency, as the query says."""
+
+    scope: Literal["user", "account", "strategy", "group"] = Query("user")
+    scope_id: str | None = Query(None, description="Account, strategy or group id; for a user give `user_id`.")
+    currency: str = Query("USDT", pattern="^[A-Z]{3,6}$", description="The limits count accounts of this currency.")
+
+    async def named(self, services: Services, whose: SubjectUser) -> str:
+        """The id of the scope. 404 for what there is not."""
+        if self.scope == "user":
+            return whose.user_id
+        if self.scope == "group":
+            return whose.group_id
+        if self.scope == "strategy":
+            known = sorted(point.name for point in entry_points(group="trading_platform.strategies"))
+            if self.scope_id in known:
+                return self.scope_id
+            raise ProblemError(404, "No such strategy", f"{self.scope_id!r} is not known", expected=", ".join(known))
+        async with services.databases.group_async(whose.group_id) as session:
+            if await session.scalar(queries.account(whose.user_id, self.scope_id or "")) is None:
+                raise ProblemError(404, "No such account", f"there is no account {self.scope_id!r}")
+        return self.scope_id or ""
 
 
 @router.get("/subscriptions", summary="Which strategies trade which accounts")
@@ -87,9 +113,11 @@ async def subscribe(
 
 
 @router.get("/risk-limits", summary="Risk limits and their history")
-async def risk_limits(whose: Subject, services: ServicesOf) -> RiskLimitsHistory:
+async def risk_limits(whose: Subject, services: ServicesOf, of: Annotated[LimitScope, Depends()]) -> RiskLimitsHistory:
+    """Limits hold for accounts of one currency. The narrowest of user, account, strategy and group decides."""
+    scope_id = await of.named(services, whose)
     async with services.databases.group_async(whose.group_id) as session:
-        rows = await session.scalars(queries.risk_limits(whose.user_id, HISTORY))
+        rows = await session.scalars(queries.risk_limits(of.scope, scope_id, of.currency, HISTORY))
         history = [RiskLimitsOut.model_validate(row) for row in rows]
     return RiskLimitsHistory(in_force=history[0] if history else None, history=history)
 
@@ -99,36 +127,46 @@ async def change_risk_limits(
     body: RiskLimitsIn,
     user: Writer,
     services: ServicesOf,
+    of: Annotated[LimitScope, Depends()],
     user_id: str | None = Query(None, description="Another user's id; for admins only."),
 ) -> RiskLimitsOut:
-    """Traders lower their own at once; raising any of them takes an admin. In force from the next order on."""
+    """Traders lower their own at once; raising any of them takes an admin, and so do limits of a strategy or group.
+    In force from the next order on."""
     whose = await resolve_subject(services, user, user_id)
     if whose.user_id != user.user_id and user.role != "admin":
         raise ProblemError(403, "Not yours to change", f"role {user.role} may read but not change others' limits")
+    if of.scope in ("strategy", "group") and user.role != "admin":
+        raise ProblemError(403, "Not yours to change", f"role {user.role} may not change limits of a {of.scope}")
+    scope_id = await of.named(services, whose)
     try:
         async with services.databases.group_async(whose.group_id) as session:
-            changed = await _add_revision(session, whose, body, user)
+            changed = await _add_revision(session, whose, of, scope_id, body, user)
     except IntegrityError:
         raise _conflict(body.revision) from None
     return changed
 
 
 async def _add_revision(
-    session: AsyncSession, whose: SubjectUser, body: RiskLimitsIn, user: SessionUser
+    session: AsyncSession, whose: SubjectUser, of: LimitScope, scope_id: str, body: RiskLimitsIn, user: SessionUser
 ) -> RiskLimitsOut:
-    in_force = await session.scalar(queries.risk_limits(whose.user_id, 1))
+    in_force = await session.scalar(queries.risk_limits(of.scope, scope_id, of.currency, 1))
     if (in_force.revision if in_force else 0) != body.revision:
         raise _conflict(body.revision, in_force.revision if in_force else 0)
     wanted = body.model_dump(exclude={"revision"})
     raised = [
-        name for name in RiskLimitsBody.model_fields if in_force is None or wanted[name] > getattr(in_force, name)
+        name
+        for name in RiskLimitsBody.model_fields
+        if in_force is None or _raises(getattr(in_force, name), wanted[name])
     ]
     if raised and user.role != "admin":
         raise ProblemError(
             403, "Raising takes an admin", f"raised: {', '.join(raised)}",
             expected="values no higher than those in force", remedy="Ask an admin to raise them.",
         )  # fmt: skip
-    row = RiskLimits(user_id=whose.user_id, revision=body.revision + 1, changed_by=user.user_id, **wanted)
+    row = RiskLimits(
+        scope=of.scope, scope_id=scope_id, currency=of.currency, revision=body.revision + 1,
+        changed_by=user.user_id, **wanted,
+    )  # fmt: skip
     session.add(row)
     await session.flush()
     await session.refresh(row)
@@ -136,6 +174,11 @@ async def _add_revision(
     before = RiskLimitsOut.model_validate(in_force).model_dump(mode="json") if in_force else None
     _audit(session, user, whose.user_id, "LIMITS", {"before": before, "after": changed.model_dump(mode="json")})
     return changed
+
+
+def _raises(now: Any, wanted: Any) -> bool:
+    """None is no limit: taking one away raises it, setting one lowers it."""
+    return now is not None and (wanted is None or wanted > now)
 
 
 def _conflict(sent: int, found: int | None = None) -> ProblemError:

@@ -28,8 +28,10 @@ import structlog
 from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
 from trading_platform.markets.contract_note import Leg, charges_of, segment_for
 from trading_platform.markets.contracts import BadDumpError, Contract, ContractBook, UnknownContractError
+from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument, is_index
 from trading_platform.markets.kite_orders import KiteOrder, Surroundings, check
+from trading_platform.markets.position_limits import BanList, check_ban
 from trading_platform.markets.quantities import FreezeTable
 from trading_platform.markets.sessions import amo_window
 from trading_platform.venues.port import Accepted, QueryFailedError, Refused, Result, Side, VenueFill
@@ -44,6 +46,7 @@ CURRENCY = "INR"
 TAG_PREFIX = "TP"
 TAG_LENGTH = 20
 BROKERS_OWN_PROTECTION = Decimal(-1)
+ZERO = Decimal(0)
 ROLL_DAYS = 1
 """A future is not entered on its last day."""
 NAME_OF_INDEX = {"NIFTY 50": "NIFTY", "NIFTY BANK": "BANKNIFTY"}
@@ -76,6 +79,8 @@ class ZerodhaVenue:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     armed: bool = False
     proves_absence_after: timedelta | None = None
+    bans: BanList | None = None
+    """The day's F&O ban list, where somebody has loaded it."""
 
     def __post_init__(self) -> None:
         host = urlsplit(self.transport.root).hostname or ""
@@ -138,12 +143,42 @@ class ZerodhaVenue:
     ) -> Result:
         tag = tag_of(client_order_id)
         self._names[tag] = client_order_id
+        made = self._order_of(contract, side, quantity, tag)
+        if isinstance(made, Denial):
+            return Refused(made.code, str(made))
+        order, around = made
+        if denial := check(order, around):
+            return Refused(denial.code, str(denial))
+        result = await self.place(order)
+        if isinstance(result, Refused) and (found := FREEZE_IN_WORDS.search(result.text)):
+            self._freeze.learn(around.contract.name, int(found["freeze"]))
+        return result
+
+    def forbids(self, contract: Symbol, side: Side, quantity: Decimal, *, reducing: bool) -> Denial | None:
+        """Session, lot, freeze quantity and order rules; for what is new in a share's derivatives the ban list too.
+
+        Without the day's list only indices' derivatives are entered: a missing list is no empty one.
+        """
+        made = self._order_of(contract, side, quantity, None)
+        if isinstance(made, Denial):
+            return made
+        order, around = made
+        if denial := check(order, around):
+            return denial
+        day = around.now.astimezone(IST).date()
+        after = ZERO if reducing else quantity
+        return check_ban(around.contract, self.bans, day, before=quantity if reducing else ZERO, after=after)
+
+    def _order_of(
+        self, contract: Symbol, side: Side, quantity: Decimal, tag: str | None
+    ) -> tuple[KiteOrder, Surroundings] | Denial:
+        """A market order as the broker takes it now, and what it is judged by."""
         try:
             traded = self._contract(contract)
         except UnknownContractError as error:
-            return Refused("INSTRUMENT_UNKNOWN", str(error))
+            return Denial("INSTRUMENT_UNKNOWN", str(error))
         if quantity != int(quantity):
-            return Refused("QUANTITY_LOT", f"{contract} is traded in whole units, not {quantity}")
+            return Denial("QUANTITY_LOT", f"{contract} is traded in whole units, not {quantity}")
         now = self.now()
         order = KiteOrder(
             traded.exchange, traded.tradingsymbol, "BUY" if side == "buy" else "SELL", int(quantity),
@@ -152,13 +187,7 @@ class ZerodhaVenue:
             market_protection=BROKERS_OWN_PROTECTION, tag=tag,
         )  # fmt: skip
         auction = not traded.is_derivative and bool(self._book.futures(traded.tradingsymbol))
-        around = Surroundings(traded, now, closing_auction=auction, freeze=self._freeze)
-        if denial := check(order, around):
-            return Refused(denial.code, str(denial))
-        result = await self.place(order)
-        if isinstance(result, Refused) and (found := FREEZE_IN_WORDS.search(result.text)):
-            self._freeze.learn(traded.name, int(found["freeze"]))
-        return result
+        return order, Surroundings(traded, now, closing_auction=auction, freeze=self._freeze)
 
     async def place(self, order: KiteOrder) -> Result:
         """Send an order that has passed `check`. Never raises for what the broker or the network does."""

@@ -303,7 +303,9 @@ def upgrade() -> None:
     schema='GROUP'
     )
     op.create_table('risk_limits',
-    sa.Column('user_id', sa.String(), nullable=False),
+    sa.Column('scope', sa.String(), nullable=False),
+    sa.Column('scope_id', sa.String(), nullable=False),
+    sa.Column('currency', sa.String(), nullable=False),
     sa.Column('revision', sa.Integer(), nullable=False),
     sa.Column('max_order_notional', sa.Numeric(precision=38, scale=12), nullable=False),
     sa.Column('max_position_notional', sa.Numeric(precision=38, scale=12), nullable=False),
@@ -311,9 +313,15 @@ def upgrade() -> None:
     sa.Column('max_orders_per_second', sa.Integer(), nullable=False),
     sa.Column('max_orders_per_day', sa.Integer(), nullable=False),
     sa.Column('max_daily_loss', sa.Numeric(precision=38, scale=12), nullable=False),
+    sa.Column('max_order_quantity', sa.Numeric(precision=38, scale=12), nullable=True),
+    sa.Column('max_gross_notional', sa.Numeric(precision=38, scale=12), nullable=True),
+    sa.Column('max_open_orders', sa.Integer(), nullable=True),
+    sa.Column('max_orders_per_minute', sa.Integer(), nullable=True),
+    sa.Column('max_drawdown', sa.Numeric(precision=38, scale=12), nullable=True),
     sa.Column('changed_by', sa.String(), nullable=False),
     sa.Column('changed_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
-    sa.PrimaryKeyConstraint('user_id', 'revision', name=op.f('pk_risk_limits')),
+    sa.CheckConstraint("scope in ('user', 'account', 'strategy', 'group')", name=op.f('ck_risk_limits_scope')),
+    sa.PrimaryKeyConstraint('scope', 'scope_id', 'currency', 'revision', name=op.f('pk_risk_limits')),
     schema='GROUP'
     )
     op.create_table('signal_cursors',
