@@ -397,9 +397,9 @@ def active_halts(viewer: Viewer) -> list[dict[str, Any]]:
     return found
 
 
-def halt(scope: str, reason: str, scope_id: str | None = None) -> None:
-    """Stop new entries in a scope. Raises `Refused`."""
-    change("POST", "/api/halts", body={"scope": scope, "scope_id": scope_id, "reason": reason})
+def halt(scope: str, reason: str, scope_id: str | None = None, action: str = "cancel") -> None:
+    """Stop new entries in a scope; `action` says what else (`block`, `cancel`, `flatten`). Raises `Refused`."""
+    change("POST", "/api/halts", body={"scope": scope, "scope_id": scope_id, "reason": reason, "action": action})
 
 
 def clear_halt(halt_id: int, reason: str, confirmation: str) -> None:

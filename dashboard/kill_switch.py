@@ -9,6 +9,11 @@ from dashboard import data, names
 from dashboard.sources import Refused
 
 MAY_HALT_PLATFORM = ("engineer", "compliance", "admin")
+ACTIONS = {
+    "cancel": "Stop entries, cancel those that work",
+    "block": "Stop entries alone",
+    "flatten": "Stop entries and leave every position",
+}
 
 
 def show(view: data.View) -> None:
@@ -32,16 +37,18 @@ def _stop(view: data.View) -> None:
         scope = "user"
         if len(scopes) > 1 or not view.is_own:
             scope = st.radio("What to stop", list(scopes), format_func=lambda scope: scopes[scope])
+        action = st.selectbox("What it does", list(ACTIONS), format_func=lambda action: ACTIONS[action])
         reason = st.text_input("Reason", placeholder="What made you stop", max_chars=500)
         if st.form_submit_button("Stop trading", type="primary", width="stretch", key="stop_trading"):
             scope_id = view.user_id if scope == "user" else None
-            _try(lambda: data.halt(scope, reason.strip() or "stopped from the dashboard", scope_id))
+            _try(lambda: data.halt(scope, reason.strip() or "stopped from the dashboard", scope_id, action))
 
 
 def _clear(halt: dict[str, Any], view: data.View) -> None:
     words = f"clear {halt['scope']} {halt['scope_id']}"
     with st.form(f"clear-{halt['halt_id']}", clear_on_submit=True):
-        st.markdown(f"**Halted: {names.halted(halt, view.viewer.user_id)}.** {halt['reason']}")
+        does = ACTIONS[halt["action"]]
+        st.markdown(f"**Halted: {names.halted(halt, view.viewer.user_id)}.** {halt['reason']}  \n{does}.")
         reason = st.text_input("Why may it go on?", max_chars=500)
         typed = st.text_input(f"Type `{words}`")
         if st.form_submit_button("Let trading go on", width="stretch"):

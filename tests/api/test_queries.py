@@ -19,7 +19,6 @@ KEY = [START, "x"]
 GROUP: dict[str, Select[Any]] = {
     "accounts": queries.accounts(ANN),
     "account": queries.account(ANN, "a"),
-    "account_owner": queries.account_owner("a"),
     "orders": queries.orders(ANN, KEY, 100, symbol="BTC/USDT", state="FILLED"),
     "orders, first page": queries.orders(ANN, None, 100),
     "fills": queries.fills(ANN, [START, "a", "b", "c"], 100, symbol="BTC/USDT"),
@@ -47,7 +46,6 @@ CONTROL: dict[str, Select[Any]] = {
     "experiments": queries.experiments(D1, 50, "barrier_long"),
     "drift": queries.drift(D1, 9, 50),
     "halts": queries.halts(100, true(), active=True),
-    "active_halt": queries.active_halt("user", "ann"),
     "halt": queries.halt(1),
     "alerts": queries.alerts(100, 9, is_open=True, about_user=ANN),
 }

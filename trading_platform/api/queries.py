@@ -59,10 +59,6 @@ def account(user_id: UserId, account_id: str) -> Select[Account]:
     return select(Account).where(Account.user_id == user_id, Account.account_id == account_id)
 
 
-def account_owner(account_id: str) -> Select[str]:
-    return select(Account.user_id).where(Account.account_id == account_id)
-
-
 def orders(
     user_id: UserId, after: Cursor | None, limit: int, *, symbol: str | None = None, state: str | None = None
 ) -> Select[Order]:
@@ -246,13 +242,8 @@ def halts(limit: int, visible: ColumnElement[bool], *, active: bool) -> Select[H
     return statement.order_by(Halt.halt_id.desc()).limit(limit)
 
 
-def active_halt(scope: str, scope_id: str) -> Select[Halt]:
-    return select(Halt).where(Halt.scope == scope, Halt.scope_id == scope_id, Halt.cleared_at.is_(None))
-
-
 def halt(halt_id: int) -> Select[Halt]:
-    """Locked, so that two people do not clear it at once."""
-    return select(Halt).where(Halt.halt_id == halt_id).with_for_update()
+    return select(Halt).where(Halt.halt_id == halt_id)
 
 
 def halts_of(user_id: UserId, group_id: GroupId, account_ids: Sequence[str]) -> ColumnElement[bool]:

@@ -242,6 +242,9 @@ class HaltIn(BaseModel):
     scope: Literal["user", "account", "group", "platform"] = "user"
     scope_id: str | None = Field(None, description="User, account or group id. Default: yourself; platform needs none.")
     user_id: str | None = Field(None, description="For staff who halt an account: its owner.")
+    action: Literal["block", "cancel", "flatten"] = Field(
+        "cancel", description="Block entries; also cancel those that work; also leave every position."
+    )
     reason: str = Field(min_length=3, max_length=500, examples=["Prices look wrong"])
 
 
@@ -249,6 +252,7 @@ class HaltOut(Row):
     halt_id: int
     scope: str
     scope_id: str
+    action: str
     reason: str
     set_by: str
     set_at: datetime

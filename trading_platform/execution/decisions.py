@@ -226,13 +226,3 @@ def _ended(portfolio: Portfolio, now: datetime) -> str | None:
 def _other_address(portfolio: Portfolio) -> str | None:
     registered, measured = portfolio.registered_address, portfolio.venue.route.source_ip
     return measured if registered is not None and measured not in (None, registered) else None
-
-
-def halt_of(portfolio: Portfolio, group_id: GroupId, scopes: set[tuple[str, str]]) -> str | None:
-    """The halt that applies to an account: the widest one is named."""
-    for scope, scope_id in (
-        ("platform", "*"), ("group", group_id), ("user", portfolio.user_id), ("account", portfolio.account_id),
-    ):  # fmt: skip
-        if (scope, scope_id) in scopes:
-            return scope
-    return None

@@ -23,13 +23,15 @@ from trading_platform.compliance.audit import SealBusyError, seal
 from trading_platform.execution import books
 from trading_platform.execution.accounts import load_portfolios, terms, tradable_accounts
 from trading_platform.execution.clock import MarketClock
-from trading_platform.execution.decisions import Decision, Situation, decide, flatten, halt_of
+from trading_platform.execution.decisions import Decision, Situation, decide, flatten
 from trading_platform.execution.intents import move_cursor, write_intents
+from trading_platform.execution.kill_switch import Latches
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.reconciliation import reconcile, say
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.wake import SignalBell
+from trading_platform.execution.withdrawal import at_most_held, cancel_entries
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
 from trading_platform.learning.arms import arm_of
 from trading_platform.markets.instruments import Instrument
@@ -86,6 +88,7 @@ class Engine:
         self.bell = SignalBell(self.databases.settings, self.dataset_id)
         self._acked_at = 0.0
         self._situation: Situation | None = None
+        self._latches = Latches({})
         self._arms: dict[tuple[str, str], str] = {}
         self._experiments: list[Experiment] = []
         self._looked_at = 0.0
@@ -133,7 +136,7 @@ class Engine:
                 keeping.result()
             if time.monotonic() - self._looked_at > LOOK_AGAIN_SECONDS:
                 await self._look_around()
-                await self._flatten()
+                await self._withdraw()
             if time.monotonic() - reconciled > RECONCILE_EVERY_SECONDS:
                 await self._reconcile()
                 reconciled = time.monotonic()
@@ -301,12 +304,20 @@ class Engine:
             if isinstance(trouble, BaseException):
                 raise trouble
 
+    async def _withdraw(self) -> None:
+        """What halts ask for beside keeping entries back: cancel those that work, and leave what is held."""
+        for portfolio in self.portfolios:
+            if self._latches.asks(portfolio, self.group_id, "cancel"):
+                await cancel_entries(self.databases, self.lease, portfolio)
+        await self._flatten()
+
     async def _flatten(self) -> None:
         """Asked to leave everything: do so at the latest bar, without waiting for the next one."""
         assert self._situation is not None
-        if not self._situation.flattening or self.market_time is None:
+        leaving = [portfolio for portfolio in self.portfolios if self._situation.leaves(portfolio)]
+        if not leaving or self.market_time is None:
             return
-        symbols = {holding.symbol for portfolio in self.portfolios for holding in portfolio.holdings.values()}
+        symbols = {holding.symbol for portfolio in leaving for holding in portfolio.holdings.values()}
         if not symbols:
             return
         async with self.databases.control_async() as session:
@@ -320,11 +331,10 @@ class Engine:
                 .order_by(Signal.symbol, Signal.seq.desc())
             )  # fmt: skip
             latest = {Symbol(row.symbol): row for row in rows}
-        decisions = [
-            decision
-            for portfolio in self.portfolios
-            for decision in flatten(portfolio, latest, self.market_time, self._situation)
-        ]
+        decisions: list[Decision] = []
+        for portfolio in leaving:
+            if exits := flatten(portfolio, latest, self.market_time, self._situation):
+                decisions += at_most_held(exits, await portfolio.venue.balances(), self.instruments)
         if decisions:
             await self._carry_out(decisions, self.market_time, self.cursor)
 
@@ -350,16 +360,17 @@ class Engine:
         for portfolio in self.portfolios:
             in_force.apply(portfolio)
         self._arms.clear()
-        scopes = {(halt.scope, halt.scope_id) for halt in halts}
+        latches = self._latches = Latches.of(halts)
         self._situation = Situation(
             self.instruments,
             group.desired_state == "FLATTEN",
             self.clock.seconds,
-            lambda portfolio: halt_of(portfolio, self.group_id, scopes),
+            lambda portfolio: latches.scope_of(portfolio, self.group_id),
             self.group_id,
             in_force.limits,
+            leaving=lambda portfolio: latches.asks(portfolio, self.group_id, "flatten"),
         )
-        self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in scopes)
+        self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in latches.held)
         if self.lease.state in (RUNNING, FLATTENING):
             self.lease.state = FLATTENING if self._situation.flattening else RUNNING
 

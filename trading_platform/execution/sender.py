@@ -70,6 +70,7 @@ class Sender:
             result = await portfolio.venue.place_market(
                 ClientOrderId(intent.client_order_id), Symbol(intent.contract),
                 "buy" if intent.side == "buy" else "sell", intent.quantity, issued_at,
+                reducing=intent.purpose == "exit",
             )  # fmt: skip
             span.set_attribute("result", type(result).__name__)
         latency = time.perf_counter() - started

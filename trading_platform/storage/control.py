@@ -79,6 +79,8 @@ class Halt(ControlBase):
     scope: Mapped[Text]
     scope_id: Mapped[Text]
     """The group, account or user id; '*' for the platform."""
+    action: Mapped[Text] = mapped_column(server_default="block")
+    """`block` entries, also `cancel` those that work, also `flatten` every position."""
     reason: Mapped[Text]
     set_by: Mapped[Text]
     set_at: Mapped[Time] = mapped_column(server_default=NOW)
@@ -87,6 +89,7 @@ class Halt(ControlBase):
     clear_reason: Mapped[Text | None]
     __table_args__ = (
         CheckConstraint("scope in ('platform', 'group', 'account', 'user')", name="scope"),
+        CheckConstraint("action in ('block', 'cancel', 'flatten')", name="action"),
         Index("uq_halts_active", "scope", "scope_id", unique=True, postgresql_where=text("cleared_at is null")),
     )
 

@@ -105,14 +105,40 @@ class BinanceVenue:
         return {Symbol(name): Instrument.from_ccxt(Venue("binance"), market) for name, market in markets.items()}
 
     async def place_market(
-        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime
-    ) -> Result:
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime, *,
+        reducing: bool = False,
+    ) -> Result:  # fmt: skip
+        return await self._place(client_order_id, contract, side, quantity, issued_at, {"type": "MARKET"})
+
+    async def place_stop(
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
+        limit: Decimal, issued_at: datetime,
+    ) -> Result:  # fmt: skip
+        terms = {"type": "STOP_LOSS_LIMIT", "timeInForce": "GTC", "stopPrice": f"{trigger:f}", "price": f"{limit:f}"}
+        return await self._place(client_order_id, contract, side, quantity, issued_at, terms)
+
+    async def cancel(self, client_order_id: ClientOrderId, contract: Symbol) -> Result:
+        import ccxt
+
+        request = {"symbol": _venue_symbol(contract), "origClientOrderId": client_order_id}
+        try:
+            answer = await self.client.private_delete_order(request)
+            return _accepted(str(answer["orderId"]), answer, [])
+        except ccxt.BaseError as error:
+            return outcome(error, self._retry_after())
+        except Exception as error:
+            return Ambiguous(f"{type(error).__name__}: {error}")
+
+    async def _place(
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime,
+        terms: Mapping[str, str],
+    ) -> Result:  # fmt: skip
         import ccxt
 
         request = {
             "symbol": _venue_symbol(contract),
             "side": side.upper(),
-            "type": "MARKET",
+            **terms,
             "quantity": f"{quantity:f}",
             "newClientOrderId": client_order_id,
             "newOrderRespType": "FULL",
@@ -206,7 +232,7 @@ def _code(error: Exception) -> str | None:
 
 
 def _placed(answer: Mapping[str, Any]) -> Accepted:
-    fills = [_fill(fill, "tradeId", answer["transactTime"]) for fill in answer["fills"]]
+    fills = [_fill(fill, "tradeId", answer["transactTime"]) for fill in answer.get("fills") or ()]
     return _accepted(str(answer["orderId"]), answer, fills)
 
 

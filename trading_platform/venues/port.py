@@ -114,12 +114,37 @@ class OrderVenue(Protocol):
         ...
 
     async def place_market(
-        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime
+        self,
+        client_order_id: ClientOrderId,
+        contract: Symbol,
+        side: Side,
+        quantity: Decimal,
+        issued_at: datetime,
+        *,
+        reducing: bool = False,
     ) -> Result:
         """Send a market order. Never raises for what the venue or the network does.
 
+        `reducing`: it leaves a position, so it may use the part of a rate limit that is kept for that.
         `issued_at` (wall time) is signed with the order, and a venue that can will not execute it long after: so a
         sender that was asleep cannot send what its successor has meanwhile shown to be absent.
+        """
+        ...
+
+    async def place_stop(
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
+        limit: Decimal, issued_at: datetime,
+    ) -> Result:  # fmt: skip
+        """Send a stop that leaves a position: a limit order at `limit` once the price has reached `trigger`.
+
+        `Accepted` with WORKING says that the venue holds it armed. Never raises, like `place_market`.
+        """
+        ...
+
+    async def cancel(self, client_order_id: ClientOrderId, contract: Symbol) -> Result:
+        """Cancel an order by its client order id. Whatever it says, ask for the order to learn its end.
+
+        `Accepted` with the order as it stands, `Refused` where there is nothing to cancel. Never raises.
         """
         ...
 

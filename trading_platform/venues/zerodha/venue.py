@@ -15,7 +15,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -30,11 +30,11 @@ from trading_platform.markets.contract_note import Leg, charges_of, segment_for
 from trading_platform.markets.contracts import BadDumpError, Contract, ContractBook, UnknownContractError
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument, is_index
-from trading_platform.markets.kite_orders import KiteOrder, Surroundings, check
+from trading_platform.markets.kite_orders import KiteOrder, Surroundings, check, variety_in_url
 from trading_platform.markets.position_limits import BanList, check_ban
 from trading_platform.markets.quantities import FreezeTable
 from trading_platform.markets.sessions import amo_window
-from trading_platform.venues.port import Accepted, QueryFailedError, Refused, Result, Side, VenueFill
+from trading_platform.venues.port import Accepted, Ambiguous, QueryFailedError, Refused, Result, Side, VenueFill
 from trading_platform.venues.route import Route, local_address
 from trading_platform.venues.zerodha.errors import meaning_of_rejection
 from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk
@@ -139,8 +139,9 @@ class ZerodhaVenue:
     # --- orders ------------------------------------------------------------------------------------------------------
 
     async def place_market(
-        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime
-    ) -> Result:
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime, *,
+        reducing: bool = False,
+    ) -> Result:  # fmt: skip
         tag = tag_of(client_order_id)
         self._names[tag] = client_order_id
         made = self._order_of(contract, side, quantity, tag)
@@ -149,7 +150,7 @@ class ZerodhaVenue:
         order, around = made
         if denial := check(order, around):
             return Refused(denial.code, str(denial))
-        result = await self.place(order)
+        result = await self.place(order, reducing=reducing)
         if isinstance(result, Refused) and (found := FREEZE_IN_WORDS.search(result.text)):
             self._freeze.learn(around.contract.name, int(found["freeze"]))
         return result
@@ -189,9 +190,44 @@ class ZerodhaVenue:
         auction = not traded.is_derivative and bool(self._book.futures(traded.tradingsymbol))
         return order, Surroundings(traded, now, closing_auction=auction, freeze=self._freeze)
 
-    async def place(self, order: KiteOrder) -> Result:
+    async def place_stop(
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
+        limit: Decimal, issued_at: datetime,
+    ) -> Result:  # fmt: skip
+        tag = tag_of(client_order_id)
+        self._names[tag] = client_order_id
+        made = self._order_of(contract, side, quantity, tag)
+        if isinstance(made, Denial):
+            return Refused(made.code, str(made))
+        market, around = made
+        stop = replace(market, order_type="SL", market_protection=None, trigger_price=trigger, price=limit)
+        if denial := check(stop, around):
+            return Refused(denial.code, str(denial))
+        return await self.place(stop, reducing=True)
+
+    async def cancel(self, client_order_id: ClientOrderId, contract: Symbol) -> Result:
+        tag = tag_of(client_order_id)
+        try:
+            rows = [row for row in await self._ask("/orders") if row.get("tag") == tag]
+        except QueryFailedError as error:
+            return Ambiguous(str(error))
+        open_rows = [row for row in rows if state_of(row) in ("WORKING", "PARTIALLY_FILLED")]
+        if not open_rows:
+            return Refused("NOTHING_TO_CANCEL", f"no order of {client_order_id} works at the broker")
+        row = open_rows[-1]
+        released = row["variety"] == "amo" and row["status"] != "AMO REQ RECEIVED"
+        order_id = VenueOrderId(str(row["order_id"]))
+        answer = await self.desk.cancel(order_id, variety_in_url(row["variety"], released))
+        if not isinstance(answer, Acknowledged):
+            return answer
+        try:
+            return await self._order(order_id)
+        except QueryFailedError as error:
+            return Ambiguous(str(error))
+
+    async def place(self, order: KiteOrder, *, reducing: bool = False) -> Result:
         """Send an order that has passed `check`. Never raises for what the broker or the network does."""
-        sent = await self.desk.place(order)
+        sent = await self.desk.place(order, reducing=reducing)
         if not isinstance(sent, Acknowledged):
             return sent
         order_id = sent.order_id
