@@ -13,8 +13,10 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.accounts.vault import Vault
+from trading_platform.execution.breakers import VenueBreaker
 from trading_platform.execution.limits import LimitBook
 from trading_platform.execution.portfolio import Holding, Portfolio, Stake
+from trading_platform.execution.watched_venue import WatchedVenue
 from trading_platform.identifiers import AccountId, DatasetId, StrategyId, Symbol, UserId
 from trading_platform.settings import Settings
 from trading_platform.storage.group import (
@@ -84,11 +86,12 @@ async def terms(session: AsyncSession) -> Terms:
 
 async def load_portfolios(
     session: AsyncSession, settings: Settings, dataset_id: DatasetId, live_venue: str | None,
-    market_time: datetime | None, now: Callable[[], datetime],
+    market_time: datetime | None, now: Callable[[], datetime], watch: Callable[[str], VenueBreaker],
 ) -> list[Portfolio]:  # fmt: skip
     """All accounts of the dataset with terms, holdings and the day's counts; cash is asked of the venue later.
 
-    `now`: the market's clock, by which venues with sessions decide what may be sent.
+    `now`: the market's clock, by which venues with sessions decide what may be sent. `watch`: the breaker that counts
+    the calls of an account.
     """
     vault = Vault(settings)
     accounts = await session.scalars(
@@ -104,7 +107,7 @@ async def load_portfolios(
             kind=account.kind,
             armed=account.kind == "live" and account.armed_at is not None,
             currency=account.currency,
-            venue=_venue(settings, account, keys, now),
+            venue=WatchedVenue(_venue(settings, account, keys, now), watch(account.account_id)),
             limits=None,
             holdings=await _holdings(session, account),
             session_ends_at=_session_end(account, keys),

@@ -65,8 +65,8 @@ class Situation:
     group_id: GroupId = NO_GROUP
     limits: LimitBook = field(default_factory=lambda: LimitBook({}))
     """Of accounts, strategies and the group; a user's are in the portfolio."""
-    breaker: Callable[[Portfolio, Symbol], str | None] = lambda portfolio, contract: None
-    """The breaker that keeps an account from entering a contract, if any."""
+    breaker: Callable[[Portfolio, Symbol], str | None] = lambda portfolio, symbol: None
+    """The breaker that keeps an account from entering a symbol, if any."""
     leaving: Callable[[Portfolio], bool] = lambda portfolio: False
     """Whether a halt asks for this account's positions to be left."""
 
@@ -170,7 +170,6 @@ def _entry(
         standings=counts.standings(portfolio, StrategyId(signal.strategy_id), Symbol(signal.symbol)),
         halted=situation.halted(portfolio),
         flattening=situation.leaves(portfolio),
-        breaker=situation.breaker(portfolio, contract),
         stale_session=_ended(portfolio, now),
         other_address=_other_address(portfolio),
         duplicate=counts.decided(decision_key(portfolio, signal, "entry")),
@@ -179,6 +178,8 @@ def _entry(
         certified_enough=portfolio.kind != "live" or signal.certified or stake.allow_uncertified,
     )
     denial = check(wish)
+    if denial is None:  # asked last: where a breaker lets a few orders through to see, each one must really go out
+        denial = check(replace(wish, breaker=situation.breaker(portfolio, Symbol(signal.symbol))))
     return Decision(
         portfolio, signal, "entry", "buy", quantity, denial, None, decision_key(portfolio, signal, "entry"), contract
     )

@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from trading_platform.compliance.audit import SealBusyError, seal
 from trading_platform.execution import books
 from trading_platform.execution.accounts import load_portfolios, terms, tradable_accounts
+from trading_platform.execution.breaker_board import BreakerBoard
 from trading_platform.execution.clock import MarketClock
 from trading_platform.execution.decisions import Decision, Situation, decide, flatten
 from trading_platform.execution.intents import move_cursor, write_intents
@@ -89,6 +90,7 @@ class Engine:
         self._acked_at = 0.0
         self._situation: Situation | None = None
         self._latches = Latches({})
+        self.breakers = BreakerBoard(self.group_id)
         self._arms: dict[tuple[str, str], str] = {}
         self._experiments: list[Experiment] = []
         self._looked_at = 0.0
@@ -136,6 +138,7 @@ class Engine:
                 keeping.result()
             if time.monotonic() - self._looked_at > LOOK_AGAIN_SECONDS:
                 await self._look_around()
+                await self.breakers.keep(self.databases, self.lease)
                 await self._withdraw()
             if time.monotonic() - reconciled > RECONCILE_EVERY_SECONDS:
                 await self._reconcile()
@@ -153,9 +156,10 @@ class Engine:
                 cursor = await session.get(SignalCursor, self.dataset_id)
                 self.cursor = self._cursor_on_disk = cursor.seq if cursor else 0
                 self.market_time = cursor.market_time if cursor else None
+                await self.breakers.load(session)
                 self.portfolios = await load_portfolios(
                     session, self.databases.settings, self.dataset_id, self.live_venue, self.market_time,
-                    lambda: self._now() or datetime.now(UTC),
+                    lambda: self._now() or datetime.now(UTC), self.breakers.venue,
                 )  # fmt: skip
             if self.portfolios or self.stop.is_set():
                 break
@@ -227,6 +231,7 @@ class Engine:
                 all_now=True
             )  # what rested at the venue may be filled by the bar that these signals are of
         decisions: list[Decision] = []
+        self.breakers.on_signals(signals, market_time)
         exposures = self._situation.exposures(self.portfolios, market_time)
         for portfolio in self.portfolios:
             followed = [signal for signal in signals if signal.role == self._arm(portfolio, signal, signals)]
@@ -368,8 +373,12 @@ class Engine:
             lambda portfolio: latches.scope_of(portfolio, self.group_id),
             self.group_id,
             in_force.limits,
+            breaker=lambda portfolio, symbol: self.breakers.blocks(
+                portfolio.account_id, portfolio.venue.route.exchange, symbol, datetime.now(UTC)
+            ),
             leaving=lambda portfolio: latches.asks(portfolio, self.group_id, "flatten"),
         )
+        self.lease.detail["breakers"] = self.breakers.shown()
         self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in latches.held)
         if self.lease.state in (RUNNING, FLATTENING):
             self.lease.state = FLATTENING if self._situation.flattening else RUNNING

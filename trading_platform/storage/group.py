@@ -133,6 +133,23 @@ class EngineLease(GroupBase):
     """Last reconciliation, market time reached, order latency, open breakers."""
 
 
+class BreakerRow(GroupBase):
+    """A circuit breaker as the engine that holds the lease last wrote it."""
+
+    __tablename__ = "breakers"
+    name: Mapped[Text] = mapped_column(primary_key=True)
+    """`market:<symbol>`, `market:*` for a whole exchange, `venue:<account id>`."""
+    state: Mapped[Text]
+    reason: Mapped[Text]
+    opened_at: Mapped[Time | None]
+    arms_at: Mapped[Time | None]
+    """When it may arm by itself (market time; wall time for a venue); null while open: a person arms it."""
+    trips: Mapped[int]
+    arming_requested_by: Mapped[Text | None]
+    updated_at: Mapped[Time] = mapped_column(server_default=NOW)
+    __table_args__ = (CheckConstraint("state in ('CLOSED', 'OPEN', 'HALF_OPEN')", name="state"),)
+
+
 class SignalCursor(GroupBase):
     """How far a dataset's signals have been consumed; committed with the intents they led to."""
 

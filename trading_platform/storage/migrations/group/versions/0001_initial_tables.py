@@ -103,6 +103,19 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('last_seq', name=op.f('pk_audit_seals')),
     schema='GROUP'
     )
+    op.create_table('breakers',
+    sa.Column('name', sa.String(), nullable=False),
+    sa.Column('state', sa.String(), nullable=False),
+    sa.Column('reason', sa.String(), nullable=False),
+    sa.Column('opened_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('arms_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('trips', sa.Integer(), nullable=False),
+    sa.Column('arming_requested_by', sa.String(), nullable=True),
+    sa.Column('updated_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.CheckConstraint("state in ('CLOSED', 'OPEN', 'HALF_OPEN')", name=op.f('ck_breakers_state')),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_breakers')),
+    schema='GROUP'
+    )
     op.create_table('credentials',
     sa.Column('user_id', sa.String(), nullable=False),
     sa.Column('account_id', sa.String(), nullable=False),
@@ -392,6 +405,7 @@ def downgrade() -> None:
     op.drop_table('equity', schema='GROUP')
     op.drop_table('engine_lease', schema='GROUP')
     op.drop_table('credentials', schema='GROUP')
+    op.drop_table('breakers', schema='GROUP')
     op.drop_table('audit_seals', schema='GROUP')
     op.drop_index('ix_audit_log_user_seq', table_name='audit_log', schema='GROUP')
     op.drop_index('ix_audit_log_event_ts', table_name='audit_log', schema='GROUP')

@@ -1,0 +1,105 @@
+"""A venue whose calls are counted: the same door, and a breaker that knows how it answers."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+from trading_platform.execution.breakers import VenueBreaker
+from trading_platform.identifiers import ClientOrderId, Symbol
+from trading_platform.markets.denials import Denial
+from trading_platform.markets.instruments import Instrument
+from trading_platform.venues.port import Accepted, Ambiguous, OrderVenue, QueryFailedError, Result, Side, Throttled
+from trading_platform.venues.route import Route
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class WatchedVenue:
+    """Passes everything on to `venue`. A refusal is an answer; silence and "wait" are not."""
+
+    venue: OrderVenue
+    watch: VenueBreaker
+    wall_time: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @property
+    def route(self) -> Route:
+        return self.venue.route
+
+    @route.setter
+    def route(self, route: Route) -> None:
+        self.venue.route = route
+
+    @property
+    def proves_absence_after(self) -> timedelta | None:
+        return self.venue.proves_absence_after
+
+    @proves_absence_after.setter
+    def proves_absence_after(self, after: timedelta | None) -> None:
+        self.venue.proves_absence_after = after
+
+    def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
+        return self.venue.contract_for(symbol, at)
+
+    def forbids(self, contract: Symbol, side: Side, quantity: Decimal, *, reducing: bool) -> Denial | None:
+        return self.venue.forbids(contract, side, quantity, reducing=reducing)
+
+    async def measure_route(self) -> None:
+        await self._asked(self.venue.measure_route())
+
+    async def instruments(self) -> Mapping[Symbol, Instrument]:
+        return await self.venue.instruments()  # a download of minutes says nothing of orders
+
+    async def place_market(
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime, *,
+        reducing: bool = False,
+    ) -> Result:  # fmt: skip
+        return await self._sent(
+            self.venue.place_market(client_order_id, contract, side, quantity, issued_at, reducing=reducing)
+        )
+
+    async def place_stop(
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
+        limit: Decimal, issued_at: datetime,
+    ) -> Result:  # fmt: skip
+        return await self._sent(
+            self.venue.place_stop(client_order_id, contract, side, quantity, trigger, limit, issued_at)
+        )
+
+    async def cancel(self, client_order_id: ClientOrderId, contract: Symbol) -> Result:
+        return await self._sent(self.venue.cancel(client_order_id, contract))
+
+    async def find_order(self, client_order_id: ClientOrderId, contract: Symbol) -> Accepted | None:
+        return await self._asked(self.venue.find_order(client_order_id, contract))
+
+    async def balances(self) -> Mapping[str, Decimal]:
+        return await self._asked(self.venue.balances())
+
+    async def open_client_order_ids(self) -> set[str]:
+        return await self._asked(self.venue.open_client_order_ids())
+
+    async def close(self) -> None:
+        await self.venue.close()
+
+    async def _sent(self, call: Awaitable[Result]) -> Result:
+        started = time.perf_counter()
+        result = await call
+        self._count(not isinstance(result, (Ambiguous, Throttled)), started, is_order=True)
+        return result
+
+    async def _asked(self, call: Awaitable[Answer]) -> Answer:
+        started = time.perf_counter()
+        try:
+            answer = await call
+        except QueryFailedError:
+            self._count(False, started, is_order=False)
+            raise
+        self._count(True, started, is_order=False)
+        return answer
+
+    def _count(self, answered: bool, started: float, *, is_order: bool) -> None:
+        seconds = time.perf_counter() - started
+        self.watch.on_call(answered=answered, seconds=seconds, is_order=is_order, now=self.wall_time())
