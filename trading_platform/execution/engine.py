@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from sqlalchemy import select
@@ -31,6 +32,7 @@ from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.reconciliation import reconcile, say
 from trading_platform.execution.sender import Sender
+from trading_platform.execution.shares import Errand, FairShares
 from trading_platform.execution.wake import SignalBell
 from trading_platform.execution.withdrawal import at_most_held, cancel_entries
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
@@ -54,6 +56,8 @@ SETTLING_SECONDS = 0.05
 IDLE_SECONDS = 1.0
 RECONCILE_EVERY_SECONDS = 60.0
 SEAL_EVERY_SECONDS = 5.0
+LANES = 64
+"""Orders that may be on the wire at once."""
 EQUITY_EVERY_STEPS = 24
 RETRY_SECONDS = 1.0
 RUNNING, FLATTENING = "RUNNING", "FLATTENING"
@@ -297,17 +301,21 @@ class Engine:
             await books.write_equity(session, self.portfolios, market_time)
 
     async def _send(self, decisions: Sequence[Decision], intents: dict[str, Intent], issued_at: datetime) -> None:
-        async def account(portfolio: Portfolio) -> None:
-            for decision in decisions:
-                intent = intents.get(decision.intent_id)
-                if decision.portfolio is portfolio and intent is not None:
-                    instrument = self.instruments[Symbol(intent.contract)]
-                    await self.sender.send(portfolio, intent, instrument, issued_at, self._clock_seconds())
+        """Users in turn, accounts at the same time, each account's orders one after the other."""
+        shares = FairShares(LANES)
+        for decision in decisions:
+            intent = intents.get(decision.intent_id)
+            if intent is not None:
+                portfolio, instrument = decision.portfolio, self.instruments[Symbol(intent.contract)]
+                send = partial(self._send_one, portfolio, intent, instrument, issued_at)
+                shares.put(Errand(portfolio.user_id, portfolio.account_id, send, decision.purpose == "exit"))
+        for trouble in await shares.drain():  # only now: no order may be on its way when a session ends
+            raise trouble
 
-        sent = await asyncio.gather(*(account(each) for each in self.portfolios), return_exceptions=True)
-        for trouble in sent:  # only now: no order may be on its way when a session ends
-            if isinstance(trouble, BaseException):
-                raise trouble
+    async def _send_one(
+        self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime
+    ) -> None:
+        await self.sender.send(portfolio, intent, instrument, issued_at, self._clock_seconds())
 
     async def _withdraw(self) -> None:
         """What halts ask for beside keeping entries back: cancel those that work, and leave what is held."""
