@@ -232,7 +232,7 @@ def _code(error: Exception) -> str | None:
 
 
 def _placed(answer: Mapping[str, Any]) -> Accepted:
-    fills = [_fill(fill, "tradeId", answer["transactTime"]) for fill in answer.get("fills") or ()]
+    fills = [_fill(fill, "tradeId", answer["transactTime"]) for fill in (answer["fills"] if "fills" in answer else ())]
     return _accepted(str(answer["orderId"]), answer, fills)
 
 
