@@ -41,6 +41,8 @@ class Denial(StrEnum):
     RATE_SECOND = "RATE_SECOND"
     RATE_MINUTE = "RATE_MINUTE"
     RATE_DAY = "RATE_DAY"
+    LEGS_INVALID = "LEGS_INVALID"
+    LEG_UNPROTECTED = "LEG_UNPROTECTED"
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,10 @@ ABOUT: Mapping[Denial, About] = {
     Denial.RATE_SECOND: About("As many orders in this second as allowed.", "Nothing: the next second has room."),
     Denial.RATE_MINUTE: About("As many orders in this minute as allowed.", "Nothing: the next minute has room."),
     Denial.RATE_DAY: About("As many orders today as allowed.", TOMORROW),
+    Denial.LEGS_INVALID: About("Legs that are no set: fewer than two, one contract twice, no whole lots.", "Mend the set."),
+    Denial.LEG_UNPROTECTED: About(
+        "A leg sells more than the bought legs of the set protect.", "Add a protective leg, or sell less."
+    ),
 }  # fmt: skip
 
 
