@@ -397,6 +397,25 @@ def active_halts(viewer: Viewer) -> list[dict[str, Any]]:
     return found
 
 
+def limits(view: View, currency: str) -> dict[str, Any] | None:
+    """The limits in force of whose books are shown, in a currency; None: there are none."""
+    whose = {} if view.is_own else {"user_id": view.user_id}
+    found = ask_live(view.viewer.user_id, "/api/risk-limits", currency=currency, **whose)
+    in_force: dict[str, Any] | None = found["in_force"]
+    return in_force
+
+
+def breakers(viewer: Viewer) -> list[dict[str, Any]]:
+    """Circuit breakers that are or were open, as the engine last wrote them."""
+    found: list[dict[str, Any]] = ask_live(viewer.user_id, "/api/breakers")
+    return found
+
+
+def arm(name: str, confirmation: str) -> None:
+    """Ask the engine to close a breaker; the words are `arm <name>`. Raises `Refused`."""
+    change("POST", "/api/breakers/arm", body={"name": name, "confirmation": confirmation})
+
+
 def halt(scope: str, reason: str, scope_id: str | None = None, action: str = "cancel") -> None:
     """Stop new entries in a scope; `action` says what else (`block`, `cancel`, `flatten`). Raises `Refused`."""
     change("POST", "/api/halts", body={"scope": scope, "scope_id": scope_id, "reason": reason, "action": action})

@@ -49,7 +49,7 @@ CONTROL: dict[str, Select[Any]] = {
     "halt": queries.halt(1),
     "alerts": queries.alerts(100, 9, is_open=True, about_user=ANN),
 }
-FEW_ROWS = {"group_ids", "latest_dataset", "market_progress", "services", "leases"}
+FEW_ROWS = {"breakers", "group_ids", "latest_dataset", "market_progress", "services", "leases"}
 """Read as a whole: a row a group, a dataset or a process."""
 OPEN_ROWS_ONLY = {"uq_halts_active", "uq_alerts_open"}
 """Partial indexes: reading one from end to end reads what is open now, not the history."""

@@ -32,7 +32,7 @@ from trading_platform.storage.databases import Databases
 from trading_platform.storage.migrate import migrate
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
-PAGES = ("overview", "signals", "orders", "models", "drift", "conditions", "health")
+PAGES = ("overview", "signals", "orders", "models", "drift", "conditions", "risk", "health")
 STARTS_WITHIN_SECONDS = 60.0
 
 

@@ -32,6 +32,7 @@ from trading_platform.storage.control import (
 )
 from trading_platform.storage.group import (
     Account,
+    BreakerRow,
     EngineLease,
     EquityPoint,
     Fill,
@@ -233,6 +234,12 @@ def drift(dataset_id: DatasetId, before: int | None, limit: int, version_id: str
     if before is not None:
         statement = statement.where(DriftReport.report_id < before)
     return statement.order_by(DriftReport.report_id.desc()).limit(limit)
+
+
+def breakers(*, is_open: bool) -> Select[BreakerRow]:
+    """A row a symbol, exchange or account that ever opened: few."""
+    statement = select(BreakerRow).order_by(BreakerRow.name)
+    return statement.where(BreakerRow.state != "CLOSED") if is_open else statement
 
 
 def halts(limit: int, visible: ColumnElement[bool], *, active: bool) -> Select[Halt]:
