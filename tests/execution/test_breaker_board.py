@@ -7,10 +7,11 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import select
 
-from tests.execution.test_decisions import signal
+from tests.execution.test_decisions import NOW, SITUATION, portfolio, signal
 from trading_platform.accounts.users import ensure_group
-from trading_platform.execution.breaker_board import MARKET_WIDE, BreakerBoard, request_arming
+from trading_platform.execution.breaker_board import MARKET_WIDE, BreakerBoard, request_arming, tell_losses
 from trading_platform.execution.breakers import BreakerState
+from trading_platform.execution.decisions import decide
 from trading_platform.execution.lease import GroupLease
 from trading_platform.identifiers import GroupId, Symbol
 from trading_platform.storage.control import Alert
@@ -111,3 +112,15 @@ async def test_a_venue_that_does_not_answer_keeps_its_account_alone_from_enterin
     assert again.blocks("acc", "binance", BTC, now) == "venue:acc"
     assert again.blocks("acc", "binance", BTC, now + timedelta(seconds=15)) is None
     assert Decimal(again.venue("acc").breaker.trips) == 1
+
+
+async def test_a_loss_limit_that_stops_entries_is_told_once(platform: Databases, lease: GroupLease) -> None:
+    lost, fine = portfolio(net_today=Decimal(-5_000)), portfolio(net_today=Decimal("-4999.99"))
+    lost.trading_day = fine.trading_day = NOW.date()
+    for account, count in ((fine, 0), (lost, 1), (lost, 2)):
+        decisions = decide(account, [signal(BTC, "100")], NOW, SITUATION, NOW)
+        await tell_losses(platform, G1, decisions)
+        with platform.control() as session:
+            alerts = session.scalars(select(Alert)).all()
+            assert [each.count for each in alerts] == ([count] if count else [])
+    assert alerts[0].labels == {"user": "alice", "limit": "LOSS_DAILY"}

@@ -17,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.compliance.audit import record
 from trading_platform.execution.breakers import Breaker, BreakerState, SymbolWatch, VenueBreaker
+from trading_platform.execution.decisions import Decision
+from trading_platform.execution.denial_codes import Denial
 from trading_platform.execution.lease import GroupLease
 from trading_platform.identifiers import GroupId, Symbol
 from trading_platform.markets.market_halts import MarketHalt, MarketState
@@ -30,6 +32,7 @@ MARKET_WIDE = "market:*"
 INDICES = ("NIFTY 50", "SENSEX")
 """A move of either stops all Indian exchanges; the rule and its source are in markets/data/market_halts.toml."""
 TITLE = "A circuit breaker is open"
+LOSS_STOPS = (Denial.LOSS_DAILY, Denial.LOSS_DRAWDOWN)
 
 
 @dataclass
@@ -173,6 +176,23 @@ class BreakerBoard:
             session, severity="critical" if person else "warning", source=source, title=TITLE,
             detail=f"{breaker.name}: {breaker.reason}.{person}", labels=labels,
         )  # fmt: skip
+
+
+async def tell_losses(databases: Databases, group_id: GroupId, decisions: Iterable[Decision]) -> None:
+    """Raise an alert for every scope that is stopped because it lost as much as allowed; equal ones count up."""
+    stopped = {
+        (decision.portfolio.user_id, decision.denial)
+        for decision in decisions
+        if decision.denial is not None and decision.denial.startswith(LOSS_STOPS)
+    }
+    if not stopped:
+        return
+    async with databases.control_async() as session:
+        for user_id, denial in sorted(stopped):
+            await raise_alert_async(
+                session, severity="warning", source=f"engine:{group_id}", title="A loss limit stops entries",
+                detail=denial, labels={"user": user_id, "limit": denial.partition(":")[0]},
+            )  # fmt: skip
 
 
 async def request_arming(session: AsyncSession, name: str, actor: str) -> bool:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from trading_platform.compliance.audit import SealBusyError, seal
 from trading_platform.execution import books
 from trading_platform.execution.accounts import load_portfolios, terms, tradable_accounts
-from trading_platform.execution.breaker_board import BreakerBoard
+from trading_platform.execution.breaker_board import BreakerBoard, tell_losses
 from trading_platform.execution.clock import MarketClock
 from trading_platform.execution.decisions import Decision, Situation, decide, flatten
 from trading_platform.execution.intents import move_cursor, write_intents
@@ -295,6 +295,7 @@ class Engine:
         self._cursor_on_disk = seq
         if denied := sum(decision.denial is not None for decision in decisions):
             metrics.ORDERS.labels(self.group_id, "denied").inc(denied)
+            await tell_losses(self.databases, self.group_id, decisions)
         await self._send(decisions, intents, issued_at)
         async with self.databases.group_async(self.group_id) as session:
             await self.lease.check(session)
