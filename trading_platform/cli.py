@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "collector": Entry("trading_platform.market_data.commands:collector", "Service: stream live bars into the lake."),
     "scorer": Entry("trading_platform.strategies.commands:scorer", "Service: turn closed bars into signals."),
     "engine": Entry("trading_platform.execution.commands:engine", "Service: trade one user group's accounts."),
+    "kite": Entry("trading_platform.venues.zerodha.commands:app", "Zerodha: log in, log out, the morning's preflight."),
     "sandbox": Entry("trading_platform.sandbox.commands:app", "An exchange of your own, for paper trading."),
     "api": Entry("trading_platform.api.commands:api", "Service: HTTP API, log-in, live streams."),
     "models": Entry("trading_platform.learning.commands:models", "Model versions, lineage, what was live when."),

@@ -79,6 +79,16 @@ def provision(databases: Databases, settings: Settings, user_id: UserId, dataset
     return account
 
 
+def log_in(databases: Databases, settings: Settings, group_id: GroupId, user_id: UserId, account: AccountId) -> None:
+    """Give an account at Zerodha's sandbox a session that holds. Raises `SandboxUnreachableError`."""
+    vault = Vault(settings)
+    with databases.group(group_id) as session:
+        keys = {name: secret.get_secret_value() for name, secret in vault.open_all(session, user_id, account).items()}
+    token = asyncio.run(_logged_in(settings, keys))
+    with databases.group(group_id) as session:
+        session.merge(vault.seal(user_id, account, "access_token", token))
+
+
 def _rows(
     user_id: UserId, account: AccountId, dataset_id: DatasetId, terms: Terms, strategy: StrategyDefinition
 ) -> tuple[Account, Subscription]:

@@ -65,6 +65,8 @@ class Portfolio:
     currency: str
     venue: OrderVenue
     limits: Limits
+    keys_changed_at: datetime | None = None
+    """Of the keys that `venue` uses."""
     stakes: dict[StrategyId, Stake] = field(default_factory=dict)
     cash: Decimal = ZERO
     holdings: dict[tuple[StrategyId, Symbol], Holding] = field(default_factory=dict)

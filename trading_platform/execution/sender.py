@@ -31,6 +31,7 @@ from trading_platform.storage.group import Intent, Order, Outbox
 from trading_platform.venues.port import (
     Accepted,
     AuthLost,
+    AuthLostError,
     IpNotAllowed,
     QueryFailedError,
     Refused,
@@ -107,6 +108,8 @@ class Sender:
         elif not done:
             portfolio.unknown.add(symbol)
             log.warning("order_not_settled", intent_id=intent.intent_id, result=name, answer=str(result)[:300])
+        if isinstance(result, AuthLost) and portfolio.venue.needs_login:
+            raise AuthLostError(portfolio.account_id, result.text)
         if isinstance(result, (AuthLost, IpNotAllowed)):
             await self._halt_account(portfolio, result)
 

@@ -62,6 +62,7 @@ class BinanceVenue:
     """One account. `base_url` None is the real exchange, which `armed` must allow."""
 
     proves_absence_after: timedelta | None = RECV_WINDOW + ABSENCE_MARGIN
+    needs_login: bool = False
 
     def __init__(
         self,

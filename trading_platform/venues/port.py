@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, VenueOrderId
+from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, TradeId, VenueOrderId
 from trading_platform.markets.instruments import Instrument
 from trading_platform.venues.route import Route
 
@@ -86,8 +86,19 @@ class QueryFailedError(RuntimeError):
     """A question to the venue got no answer; the caller knows as much as before."""
 
 
+class AuthLostError(QueryFailedError):
+    """The venue does not know the account's session any more: its owner must log in again."""
+
+    def __init__(self, account_id: AccountId, text: str) -> None:
+        super().__init__(f"{account_id}: {text}")
+        self.account_id = account_id
+
+
 class OrderVenue(Protocol):
     """One account at one venue."""
+
+    needs_login: bool
+    """Whether a person logs in day by day: a session that ends is then nothing to stop the account for good."""
 
     route: Route
     proves_absence_after: timedelta | None

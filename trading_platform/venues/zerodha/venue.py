@@ -25,22 +25,32 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
+from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
 from trading_platform.markets.contract_note import Leg, charges_of, segment_for
 from trading_platform.markets.contracts import BadDumpError, Contract, ContractBook, UnknownContractError
 from trading_platform.markets.instruments import Instrument, is_index
 from trading_platform.markets.kite_orders import KiteOrder, Surroundings, check
 from trading_platform.markets.quantities import FreezeTable
 from trading_platform.markets.sessions import amo_window
-from trading_platform.venues.port import Accepted, QueryFailedError, Refused, Result, Side, VenueFill
+from trading_platform.venues.port import (
+    Accepted,
+    AuthLost,
+    AuthLostError,
+    QueryFailedError,
+    Refused,
+    Result,
+    Side,
+    VenueFill,
+)
 from trading_platform.venues.route import Route, local_address
-from trading_platform.venues.zerodha.errors import meaning_of_rejection
+from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
 from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk
 from trading_platform.venues.zerodha.statuses import state_of
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
 
 IST = ZoneInfo("Asia/Kolkata")
 CURRENCY = "INR"
+NOBODY = AccountId("")
 TAG_PREFIX = "TP"
 TAG_LENGTH = 20
 BROKERS_OWN_PROTECTION = Decimal(-1)
@@ -75,7 +85,9 @@ class ZerodhaVenue:
     transport: KiteTransport
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     armed: bool = False
+    account_id: AccountId = NOBODY
     proves_absence_after: timedelta | None = None
+    needs_login: bool = True
 
     def __post_init__(self) -> None:
         host = urlsplit(self.transport.root).hostname or ""
@@ -250,6 +262,8 @@ class ZerodhaVenue:
         answer = await self.transport.call("GET", path)
         if isinstance(answer, Success):
             return answer.data
+        if isinstance(as_result(answer, "read"), AuthLost):
+            raise AuthLostError(self.account_id, str(answer))
         raise QueryFailedError(f"Zerodha did not answer {path}: {answer}")
 
 
