@@ -119,7 +119,13 @@ def main() -> None:
     arguments.add_argument("--floor", action="store_true", help=argparse.SUPPRESS)
     asked = arguments.parse_args()
     if asked.floor:
-        return floor_server()
+        floor_server()
+    else:
+        show(run(asked), asked.orders)
+
+
+def run(asked: argparse.Namespace) -> list[dict[str, object]]:
+    """Both servers, every number of connections."""
     if on_core(1):
         os.sched_setaffinity(0, {1})
     floor = start(0, __file__, "--floor")
@@ -151,11 +157,13 @@ def main() -> None:
         for process in (floor, sandbox):
             process.terminate()
             process.wait(20)
-    show(runs, asked.orders)
+    return runs
 
 
 def show(runs: list[dict[str, object]], count: int) -> None:
-    table = Table("connections", "server", "orders/s", "p50 ms", "p99 ms", title=f"{count:,} orders, server on one core")
+    table = Table(
+        "connections", "server", "orders/s", "p50 ms", "p99 ms", title=f"{count:,} orders, server on one core"
+    )
     for run in runs:
         table.add_row(*(str(run[name]) for name in ("connections", "server", "orders_per_second", "p50_ms", "p99_ms")))
     Console().print(table)

@@ -255,7 +255,7 @@ class Desk:
             side = "buy" if request.side == "BUY" else "sell"
             if check_stop_range(side, limit, stop, contract, day.date()):  # type: ignore[arg-type]
                 return STOP_RANGE
-        if stop is None and not request.at_open and limit is not None:
+        if stop is None and not (request.at_open or request.queued) and limit is not None:
             for other in account.open_by[request.symbol, "SELL" if request.side == "BUY" else "BUY"].values():
                 if other.rank and (other.limit <= limit if request.side == "BUY" else other.limit >= limit):
                     return SELF_TRADE
