@@ -74,14 +74,16 @@ def account_in(databases: Databases, group_id: GroupId, account_id: str) -> Kite
         return None if row is None else _value(group_id, row)
 
 
+def accounts_in(databases: Databases, group_id: GroupId) -> list[KiteAccount]:
+    """Every open account at Zerodha of a group, by id."""
+    with databases.group(group_id) as session:
+        rows = session.scalars(select(Account).where(*_AT_ZERODHA).order_by(Account.account_id))
+        return [_value(group_id, row) for row in rows]
+
+
 def all_accounts(databases: Databases) -> list[KiteAccount]:
     """Every open account at Zerodha, by group and id."""
-    found = []
-    for group_id in sorted(databases.group_ids()):
-        with databases.group(group_id) as session:
-            rows = session.scalars(select(Account).where(*_AT_ZERODHA).order_by(Account.account_id))
-            found += [_value(group_id, row) for row in rows]
-    return found
+    return [each for group_id in sorted(databases.group_ids()) for each in accounts_in(databases, group_id)]
 
 
 def keys_of(databases: Databases, vault: Vault, account: KiteAccount, now: datetime | None = None) -> KiteKeys:
