@@ -30,7 +30,9 @@ def session_of(account: dict[str, Any]) -> None:
         if st.button("Log out", key=f"out-{account['account_id']}"):
             attempt(lambda: data.log_out_of_kite(account["account_id"]))
         return
-    text = f"Not logged in. Trading begins at {names.moment_in_india(wanted)}." if wanted else "Not logged in today."
+    text = (
+        f"Not logged in. Today's trading is from {names.moment_in_india(wanted)}." if wanted else "Not logged in today."
+    )
     st.warning(f"{text} Nothing is traded for this account until its owner logs in.", icon=":material/lock:")
     st.link_button(
         "Log in at Zerodha", f"/api/kite/login?account={account['account_id']}", type="primary",

@@ -11,8 +11,8 @@ if view.is_own:
         if session["wanted_by"]:
             left, right = st.columns([5, 1], vertical_alignment="center")
             left.warning(
-                f"**Log in to Zerodha** before {names.moment_in_india(session['wanted_by'])}: without it nothing is traded for "
-                f"account `{session['account_id']}`.",
+                f"**Log in to Zerodha.** Today's trading is from {names.moment_in_india(session['wanted_by'])}; without a log-in "
+                f"nothing is traded for account `{session['account_id']}`.",
                 icon=":material/lock:",
             )
             right.link_button("Log in", f"/api/kite/login?account={session['account_id']}", type="primary")

@@ -10,7 +10,8 @@ import httpx
 from sqlalchemy import delete, select
 
 from trading_platform.accounts.vault import Vault
-from trading_platform.identifiers import AccountId, DatasetId, GroupId, UserId, content_id
+from trading_platform.identifiers import AccountId, DatasetId, GroupId, Symbol, UserId, content_id
+from trading_platform.markets.instruments import is_index
 from trading_platform.settings import Settings
 from trading_platform.storage.control import Dataset, User
 from trading_platform.storage.databases import Databases
@@ -33,7 +34,9 @@ class Terms:
 
 
 BINANCE = Terms("binance", "USDT", Decimal(100_000))
-ZERODHA = Terms("zerodha", "INR", Decimal(100_000))
+SHARES = Terms("zerodha", "INR", Decimal(100_000))
+INDEX = Terms("zerodha", "INR", Decimal(6_000_000))
+"""A lot of an index is worth a million rupees and more, and no position may be more than a quarter of an account."""
 STARTING_BALANCE = BINANCE.balance
 
 
@@ -55,7 +58,7 @@ def provision(databases: Databases, settings: Settings, user_id: UserId, dataset
     account = account_id(user_id, dataset_id)
     with databases.control() as session:
         group = GroupId(session.scalars(select(User.group_id).where(User.user_id == user_id)).one())
-        terms = ZERODHA if session.get_one(Dataset, dataset_id).venue == "nse" else BINANCE
+        terms = _terms(session.get_one(Dataset, dataset_id))
         strategy = strategy_of(session, dataset_id)
     vault = Vault(settings)
     with databases.group(group) as session:
@@ -64,7 +67,7 @@ def provision(databases: Databases, settings: Settings, user_id: UserId, dataset
     if not keys:
         keys = {"api_key": secrets.token_hex(24), "api_secret": secrets.token_hex(32)}
     _open_at_sandbox(settings, account, keys, terms)
-    if terms is ZERODHA:
+    if terms.venue == "zerodha":
         keys["access_token"] = asyncio.run(_logged_in(settings, keys))
     with databases.group(group) as session:
         for name, secret in keys.items():
@@ -75,7 +78,7 @@ def provision(databases: Databases, settings: Settings, user_id: UserId, dataset
         if session.get(Account, (user_id, account)) is None:
             session.add_all(_rows(user_id, account, dataset_id, terms, strategy))
         if session.scalars(select(RiskLimits.revision).where(RiskLimits.user_id == user_id)).first() is None:
-            session.add(_default_limits(user_id))
+            session.add(_default_limits(user_id, terms))
     return account
 
 
@@ -104,16 +107,22 @@ def _rows(
     )  # fmt: skip
 
 
-def _default_limits(user_id: UserId) -> RiskLimits:
+def _terms(dataset: Dataset) -> Terms:
+    if dataset.venue != "nse":
+        return BINANCE
+    return INDEX if all(is_index(Symbol(name)) for name in dataset.symbols) else SHARES
+
+
+def _default_limits(user_id: UserId, terms: Terms) -> RiskLimits:
     return RiskLimits(
         user_id=user_id,
         revision=1,
-        max_order_notional=STARTING_BALANCE / 4,
-        max_position_notional=STARTING_BALANCE / 4,
+        max_order_notional=terms.balance / 4,
+        max_position_notional=terms.balance / 4,
         max_open_positions=8,
         max_orders_per_second=10,
         max_orders_per_day=500,
-        max_daily_loss=STARTING_BALANCE / 20,
+        max_daily_loss=terms.balance / 20,
         changed_by=BY,
     )
 

@@ -45,7 +45,7 @@ from trading_platform.venues.port import (
 from trading_platform.venues.route import Route, local_address
 from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
 from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk
-from trading_platform.venues.zerodha.statuses import state_of
+from trading_platform.venues.zerodha.statuses import lifecycle_of, state_of
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
 
 IST = ZoneInfo("Asia/Kolkata")
@@ -54,6 +54,7 @@ NOBODY = AccountId("")
 TAG_PREFIX = "TP"
 TAG_LENGTH = 20
 BROKERS_OWN_PROTECTION = Decimal(-1)
+PAID_IN_FULL = frozenset({"CNC", "MTF"})
 ROLL_DAYS = 1
 """A future is not entered on its last day."""
 NAME_OF_INDEX = {"NIFTY 50": "NIFTY", "NIFTY BANK": "BANKNIFTY"}
@@ -196,11 +197,12 @@ class ZerodhaVenue:
         return await self._accepted(filled_first[-1])
 
     async def balances(self) -> Mapping[str, Decimal]:
-        margins, positions, holdings = await asyncio.gather(
-            self._ask("/user/margins"), self._ask("/portfolio/positions"), self._ask("/portfolio/holdings")
-        )
+        margins, positions, holdings, orders = await asyncio.gather(
+            self._ask("/user/margins"), self._ask("/portfolio/positions"), self._ask("/portfolio/holdings"),
+            self._ask("/orders"),
+        )  # fmt: skip
         try:
-            return _balances(margins["equity"], positions["net"], holdings)
+            return _balances(margins["equity"], positions["net"], holdings, orders)
         except (KeyError, TypeError, ArithmeticError) as error:
             raise QueryFailedError(f"Zerodha's books cannot be read: {error!r}") from error
 
@@ -274,14 +276,18 @@ def rejection(row: Mapping[str, Any]) -> Refused:
 
 
 def _balances(
-    equity: Mapping[str, Any], positions: Sequence[Mapping[str, Any]], holdings: Sequence[Mapping[str, Any]]
-) -> dict[str, Decimal]:
-    """{INR: cash as if all were paid in full, tradingsymbol: units held}."""
+    equity: Mapping[str, Any], positions: Sequence[Mapping[str, Any]], holdings: Sequence[Mapping[str, Any]],
+    orders: Sequence[Mapping[str, Any]],
+) -> dict[str, Decimal]:  # fmt: skip
+    """{INR: cash as if all were paid in full, tradingsymbol: units held}.
+
+    What is blocked is ours still: margins, and for purchases into delivery that rest the price of what is left of them.
+    """
     used = equity["utilised"]
     cash = sum(
         (Decimal(str(each)) for each in (equity["available"]["live_balance"], used["span"], used["exposure"])),
         Decimal(0),
-    )
+    ) + sum((_blocked(row) for row in orders), Decimal(0))
     found: dict[str, Decimal] = {}
     for row in positions:
         units = Decimal(str(row["quantity"]))
@@ -292,6 +298,14 @@ def _balances(
         units = Decimal(str(row["quantity"])) + Decimal(str(row.get("t1_quantity") or 0))
         found[row["tradingsymbol"]] = found.get(row["tradingsymbol"], Decimal(0)) + units
     return found | {CURRENCY: cash}
+
+
+def _blocked(row: Mapping[str, Any]) -> Decimal:
+    """What a resting purchase into delivery blocks; for derivatives that is within the margins."""
+    if lifecycle_of(row).ended or row["transaction_type"] != "BUY" or row["product"] not in PAID_IN_FULL:
+        return Decimal(0)
+    left = int(row["quantity"]) - int(row.get("filled_quantity") or 0)
+    return left * Decimal(str(row["price"] or row["trigger_price"] or 0))
 
 
 def _ist(text: str) -> datetime:
