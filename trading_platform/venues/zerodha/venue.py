@@ -29,7 +29,7 @@ from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, Trade
 from trading_platform.markets.contract_note import Leg, charges_of, segment_for
 from trading_platform.markets.contracts import BadDumpError, Contract, ContractBook, UnknownContractError
 from trading_platform.markets.instruments import Instrument, is_index
-from trading_platform.markets.kite_orders import KiteOrder, Surroundings, check
+from trading_platform.markets.kite_orders import KiteOrder, Surroundings
 from trading_platform.markets.quantities import FreezeTable
 from trading_platform.markets.sessions import amo_window
 from trading_platform.venues.port import (
@@ -44,7 +44,7 @@ from trading_platform.venues.port import (
 )
 from trading_platform.venues.route import Route, local_address
 from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
-from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk
+from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk, denied
 from trading_platform.venues.zerodha.statuses import lifecycle_of, state_of
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
 
@@ -166,7 +166,7 @@ class ZerodhaVenue:
         )  # fmt: skip
         auction = not traded.is_derivative and bool(self._book.futures(traded.tradingsymbol))
         around = Surroundings(traded, now, closing_auction=auction, freeze=self._freeze)
-        if denial := check(order, around):
+        if denial := denied(order, around):
             return Refused(denial.code, str(denial))
         result = await self.place(order)
         if isinstance(result, Refused) and (found := FREEZE_IN_WORDS.search(result.text)):
@@ -174,7 +174,7 @@ class ZerodhaVenue:
         return result
 
     async def place(self, order: KiteOrder) -> Result:
-        """Send an order that has passed `check`. Never raises for what the broker or the network does."""
+        """Send an order that has passed `denied`. Never raises for what the broker or the network does."""
         sent = await self.desk.place(order)
         if not isinstance(sent, Acknowledged):
             return sent
