@@ -21,7 +21,7 @@ GROUP = "execution"
 )
 def kite_preflight(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
     from trading_platform.accounts.vault import Vault
-    from trading_platform.venues.zerodha.morning import check_account, tell, to_check
+    from trading_platform.venues.zerodha.watch import check_account, tell, to_check
 
     databases = platform.databases
     vault = Vault(databases.settings)

@@ -30,7 +30,7 @@ JOBS = {
     "compliance",
     "morning",
 }
-SENSORS = {"drift_retraining", "engine_observations", "kite_logins", "new_model_versions"}
+SENSORS = {"drift_retraining", "engine_observations", "kite_watch", "new_model_versions"}
 SCHEDULES = {
     "weekly_retraining", "evaluation_every_10_minutes", "marts_every_15_minutes", "daily_compliance",
     "daily_compaction", "kite_morning",

@@ -27,9 +27,9 @@ from trading_platform.venues.zerodha.login import (
     signed_state,
     state_is_ours,
 )
-from trading_platform.venues.zerodha.morning import SEGMENTS, check_account
 from trading_platform.venues.zerodha.preflight import Report
 from trading_platform.venues.zerodha.transport import KiteTransport
+from trading_platform.venues.zerodha.watch import SEGMENTS, check_account
 
 app = typer.Typer(no_args_is_help=True, help="Zerodha accounts: daily log-in, and checks before the market opens.")
 AccountOption = Annotated[str, typer.Option("--account", help="The account, as `kite status` lists it.")]

@@ -6,17 +6,25 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from tests.venues.zerodha.replayed import Replayed
+from tests.venues.zerodha.replayed import Replayed, success
 from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.accounts.vault import Vault
 from trading_platform.identifiers import AccountId, GroupId, UserId
 from trading_platform.storage.control import Alert
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Account
+from trading_platform.venues.port import QueryFailedError
 from trading_platform.venues.zerodha import vaulted
 from trading_platform.venues.zerodha.login import KiteSession
-from trading_platform.venues.zerodha.morning import ask_for_logins, check_account, tell, to_check
 from trading_platform.venues.zerodha.preflight import Finding, Report, holidays_finding
+from trading_platform.venues.zerodha.watch import (
+    ask_for_logins,
+    check_account,
+    tell,
+    tell_unprotected,
+    to_check,
+    unprotected_of,
+)
 
 G1, ANN = GroupId("g1"), UserId("ann")
 ARMED, IDLE = AccountId("kite_armed"), AccountId("kite_idle")
@@ -105,3 +113,23 @@ def test_a_list_of_holidays_that_ends_soon_is_noticed(days_before_the_end: int, 
     assert until is not None
     assert until > date(2026, 11, 30)
     assert holidays_finding(until - timedelta(days=days_before_the_end)).verdict == verdict
+
+
+async def test_a_trigger_that_fired_into_nothing_is_an_alarm_until_it_is_gone(
+    accounts: Databases, kite: Replayed
+) -> None:
+    vault, now = Vault(accounts.settings), datetime.now(UTC)
+    (account,) = to_check(accounts)
+    assert await unprotected_of(accounts, vault, account, now) is None, "nobody is logged in: nothing is known"
+    log_in(accounts, now, now + timedelta(hours=1))
+    found = await unprotected_of(accounts, vault, account, now)
+    assert found is not None
+    assert ["lower circuit limit of 70.65" in each for each in found] == [True]
+    tell_unprotected(accounts, account, found)
+    assert alerts(accounts) == [("A position at Zerodha is not protected", "critical", ARMED)]
+    kite.answers["GET", "/gtt/triggers"] = success([])
+    tell_unprotected(accounts, account, await unprotected_of(accounts, vault, account, now) or [])
+    assert alerts(accounts) == []
+    kite.answers["GET", "/gtt/triggers"] = (502, b"")
+    with pytest.raises(QueryFailedError):
+        await unprotected_of(accounts, vault, account, now)

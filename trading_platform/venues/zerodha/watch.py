@@ -1,4 +1,4 @@
-"""The morning of every live account: who must log in, the preflight of each, and the alerts that come of it.
+"""What every live account is watched for: a log-in in time, a morning's preflight, triggers that fired into nothing.
 
 for account in to_check(databases):
     report = await check_account(databases, vault, account, now)
@@ -17,10 +17,12 @@ from trading_platform.observability.alerts import raise_alert, resolve_alert
 from trading_platform.storage.databases import Databases
 from trading_platform.venues.route import local_address
 from trading_platform.venues.zerodha import vaulted
+from trading_platform.venues.zerodha.gtt import Triggers, unprotected
 from trading_platform.venues.zerodha.login import LOGIN_ALERT, login_wanted
 from trading_platform.venues.zerodha.preflight import Preflight, Report, seen_address
 from trading_platform.venues.zerodha.vaulted import KiteAccount, KiteKeys, NoAccountError
 
+UNPROTECTED = "A position at Zerodha is not protected"
 NOT_READY = "Orders at Zerodha would not get through"
 SEGMENTS: tuple[Segment, ...] = ("NSE", "NFO")
 
@@ -92,3 +94,30 @@ def _wanted(databases: Databases, vault: Vault, account: KiteAccount, now: datet
     except NoAccountError:
         return None
     return login_wanted(keys.session, now)
+
+
+async def unprotected_of(databases: Databases, vault: Vault, account: KiteAccount, now: datetime) -> list[str] | None:
+    """What an account's triggers no longer protect, a line each; None where there is no session to ask with.
+
+    Raises `QueryFailedError` where the broker does not answer.
+    """
+    keys = await asyncio.to_thread(vaulted.keys_of, databases, vault, account, now)
+    if keys.session is None:
+        return None
+    transport = vaulted.transport_of(databases.settings, account, keys)
+    try:
+        found = unprotected(await Triggers(transport).all())
+    finally:
+        await transport.close()
+    return [f"{each.trigger.tradingsymbol} (trigger {each.trigger_id}): {why}" for each, why in found]
+
+
+def tell_unprotected(databases: Databases, account: KiteAccount, found: list[str]) -> None:
+    """An alarm while there is a trigger that fired into nothing, and its end."""
+    labels = {"account": account.account_id}
+    with databases.control() as session:
+        if found:
+            detail = "; ".join(found)[:1000]
+            raise_alert(session, severity="critical", source="zerodha", title=UNPROTECTED, detail=detail, labels=labels)
+        else:
+            resolve_alert(session, source="zerodha", title=UNPROTECTED, labels=labels)
