@@ -1,0 +1,17 @@
+"""The commands `learn …`: measurements that anybody can run on files of their own."""
+
+import typer
+
+from trading_platform.learning.evaluate_commands import evaluate
+
+learn = typer.Typer(
+    help="Measure what can be learnt: evaluations on any bars, each with one JSON object as its last line.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+learn.command("evaluate")(evaluate)
+
+
+@learn.callback()
+def _group() -> None:
+    """Only its presence matters: it keeps `learn` a group however many commands it has."""
