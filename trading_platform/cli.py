@@ -39,6 +39,7 @@ COMMANDS: dict[str, Entry] = {
     "sandbox": Entry("trading_platform.sandbox.commands:app", "An exchange of your own, for paper trading."),
     "api": Entry("trading_platform.api.commands:api", "Service: HTTP API, log-in, live streams."),
     "models": Entry("trading_platform.learning.commands:models", "Model versions, lineage, what was live when."),
+    "learn": Entry("trading_platform.learning.learn_commands:learn", "Learn on any data; measure drift and A/B tests."),
     "users": Entry("trading_platform.accounts.commands:users", "Add people, set passwords, disable log-ins."),
     "import-legacy": Entry("trading_platform.api.legacy:import_legacy", "Take over users, keys, sessions, the model."),
     "audit": Entry("trading_platform.compliance.commands:audit", "Seal, verify and show the audit trail."),
