@@ -41,7 +41,7 @@ COMMANDS: dict[str, Entry] = {
     "api": Entry("trading_platform.api.commands:api", "Service: HTTP API, log-in, live streams."),
     "models": Entry("trading_platform.learning.commands:models", "Model versions, lineage, what was live when."),
     "learn": Entry(
-        "trading_platform.learning.learn_commands:learn", "Measure what can be learnt from bars of your own."
+        "trading_platform.learning.learn_commands:learn", "Learn and measure on data of your own, without a platform."
     ),
     "users": Entry("trading_platform.accounts.commands:users", "Add people, set passwords, disable log-ins."),
     "import-legacy": Entry("trading_platform.api.legacy:import_legacy", "Take over users, keys, sessions, the model."),

@@ -1,15 +1,18 @@
-"""The commands `learn …`: measurements that anybody can run on files of their own."""
+"""The commands `learn …`: measurements that anybody can run on data of their own; no platform needs to be running."""
 
 import typer
 
+from trading_platform.learning import drift_commands
 from trading_platform.learning.evaluate_commands import evaluate
 
 learn = typer.Typer(
-    help="Measure what can be learnt: evaluations on any bars, each with one JSON object as its last line.",
+    help="Learn on data of your own, and measure the methods. Each command ends with one line of JSON.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 learn.command("evaluate")(evaluate)
+learn.command("drift-bench")(drift_commands.drift_bench)
+learn.command("ab-bench")(drift_commands.ab_bench)
 
 
 @learn.callback()
