@@ -32,7 +32,10 @@ def test_the_first_user_of_a_group_creates_its_schema_and_is_one_whatever_the_le
     user_id = create_user(platform, new(), actor="test")
     assert "orders" in inspect(platform.group_engine(GroupId("g1"))).get_table_names(schema="group_g1")
     with platform.group(GroupId("g1")) as session:
-        assert session.get(RiskLimits, (user_id, 1)) is not None
+        assert {row.currency for row in session.scalars(select(RiskLimits).where(RiskLimits.user_id == user_id))} == {
+            "USDT",
+            "INR",
+        }
     with platform.control() as session:
         assert session.get(User, user_id).password_hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")  # type: ignore[union-attr]
 

@@ -29,7 +29,7 @@ GROUP: dict[str, Select[Any]] = {
     "positions": queries.positions(ANN),
     "equity": queries.equity(ANN, "a", START, 100),
     "subscriptions": queries.subscriptions(ANN),
-    "risk_limits": queries.risk_limits(ANN, 1),
+    "risk_limits": queries.risk_limits(ANN, "USDT", 1),
     "live_equity": queries.live_equity([ANN, UserId("cat")]),
     "live_positions": queries.live_positions([ANN, UserId("cat")]),
     "closed_trades": queries.closed_trades(ANN),

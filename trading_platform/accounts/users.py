@@ -29,15 +29,18 @@ FIRST_USERS_FILE = "first-users.txt"
 _GROUP_ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
-DEFAULT_RISK_LIMITS = {
-    "max_order_notional": Decimal("25000"),
-    "max_position_notional": Decimal("50000"),
-    "max_open_positions": 10,
-    "max_orders_per_second": 10,
-    "max_orders_per_day": 10_000,
-    "max_daily_loss": Decimal("10000"),
-}
-"""Revision 1 of a new trader's limits, in the account's currency. Traders lower them; an admin raises them."""
+DEFAULT_RISK_LIMITS: dict[str, dict[str, Decimal | int]] = {
+    "USDT": {
+        "max_order_notional": Decimal(25_000), "max_position_notional": Decimal(50_000), "max_open_positions": 10,
+        "max_orders_per_second": 10, "max_orders_per_day": 10_000, "max_daily_loss": Decimal(10_000),
+    },
+    "INR": {
+        "max_order_notional": Decimal(1_500_000), "max_position_notional": Decimal(3_000_000), "max_open_positions": 10,
+        "max_orders_per_second": 8, "max_orders_per_day": 4_500, "max_daily_loss": Decimal(150_000),
+    },
+}  # fmt: skip
+"""Revision 1 of a new trader's limits, by the currency of an account. Traders lower them; an admin raises them. In rupees
+an order may be a lot of an index, and rates are what Zerodha leaves for entries."""
 
 
 class UserError(ValueError):
@@ -130,8 +133,11 @@ def ensure_group(databases: Databases, group_id: GroupId) -> None:
 def ensure_risk_limits(databases: Databases, group_id: GroupId, user_id: UserId, *, actor: str) -> None:
     """Give a trader the default limits as revision 1 where there are none."""
     with databases.group(group_id) as session:
-        first = insert(RiskLimits).values(user_id=user_id, revision=1, changed_by=actor, **DEFAULT_RISK_LIMITS)
-        session.execute(first.on_conflict_do_nothing())
+        for currency, limits in DEFAULT_RISK_LIMITS.items():
+            first = insert(RiskLimits).values(
+                user_id=user_id, currency=currency, revision=1, changed_by=actor, **limits
+            )
+            session.execute(first.on_conflict_do_nothing())
 
 
 def set_password(databases: Databases, email: str, password: str, *, actor: str) -> UserId:

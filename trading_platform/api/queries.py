@@ -111,9 +111,10 @@ def subscriptions(user_id: UserId) -> Select[Subscription]:
     )
 
 
-def risk_limits(user_id: UserId, limit: int) -> Select[RiskLimits]:
+def risk_limits(user_id: UserId, currency: str, limit: int) -> Select[RiskLimits]:
     """Newest revision first: the first one is in force."""
-    return select(RiskLimits).where(RiskLimits.user_id == user_id).order_by(RiskLimits.revision.desc()).limit(limit)
+    mine = (RiskLimits.user_id == user_id, RiskLimits.currency == currency)
+    return select(RiskLimits).where(*mine).order_by(RiskLimits.revision.desc()).limit(limit)
 
 
 # --- live stream: one statement for all users of a group who are watching --------------------------------------------

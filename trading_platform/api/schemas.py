@@ -219,6 +219,7 @@ class RiskLimitsIn(RiskLimitsBody):
 
 class RiskLimitsOut(RiskLimitsBody, Row):
     user_id: str
+    currency: str
     revision: int
     changed_by: str
     changed_at: datetime

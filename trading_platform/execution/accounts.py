@@ -47,14 +47,14 @@ SAFE_LIMITS = Limits(ZERO, ZERO, 0, 0, 0, ZERO)
 
 @dataclass(frozen=True)
 class Terms:
-    """What owners allow at this moment: limits by user, stakes by (user, account)."""
+    """What owners allow at this moment: limits by (user, currency), stakes by (user, account)."""
 
-    limits: Mapping[str, Limits]
+    limits: Mapping[tuple[str, str], Limits]
     stakes: Mapping[tuple[str, str], dict[StrategyId, Stake]]
 
     def apply(self, portfolio: Portfolio) -> None:
         """Let a portfolio go by these terms from now on."""
-        portfolio.limits = self.limits.get(portfolio.user_id, SAFE_LIMITS)
+        portfolio.limits = self.limits.get((portfolio.user_id, portfolio.currency), SAFE_LIMITS)
         portfolio.stakes = self.stakes.get((portfolio.user_id, portfolio.account_id), {})
 
 
@@ -77,8 +77,9 @@ async def tradable_accounts(
 
 async def terms(session: AsyncSession) -> Terms:
     """The limits and subscriptions in force in the group."""
-    newest = select(RiskLimits).distinct(RiskLimits.user_id).order_by(RiskLimits.user_id, RiskLimits.revision.desc())
-    limits = {row.user_id: _limits(row) for row in await session.scalars(newest)}
+    whose = (RiskLimits.user_id, RiskLimits.currency)
+    newest = select(RiskLimits).distinct(*whose).order_by(*whose, RiskLimits.revision.desc())
+    limits = {(row.user_id, row.currency): _limits(row) for row in await session.scalars(newest)}
     stakes: dict[tuple[str, str], dict[StrategyId, Stake]] = {}
     for row in await session.scalars(select(Subscription)):
         strategy = StrategyId(row.strategy_id)

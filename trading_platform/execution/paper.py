@@ -9,13 +9,14 @@ from typing import Any
 import httpx
 from sqlalchemy import delete, select
 
+from trading_platform.accounts.users import ensure_risk_limits
 from trading_platform.accounts.vault import Vault
 from trading_platform.identifiers import AccountId, DatasetId, GroupId, Symbol, UserId, content_id
 from trading_platform.markets.instruments import is_index
 from trading_platform.settings import Settings
 from trading_platform.storage.control import Dataset, User
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import Account, Credential, RiskLimits, Subscription
+from trading_platform.storage.group import Account, Credential, Subscription
 from trading_platform.strategies.definition import StrategyDefinition, strategy_of
 from trading_platform.venues.zerodha.login import LoginRefusedError, open_session
 from trading_platform.venues.zerodha.transport import KiteTransport, Success
@@ -77,8 +78,7 @@ def provision(databases: Databases, settings: Settings, user_id: UserId, dataset
                 session.add(vault.seal(user_id, account, name, secret))
         if session.get(Account, (user_id, account)) is None:
             session.add_all(_rows(user_id, account, dataset_id, terms, strategy))
-        if session.scalars(select(RiskLimits.revision).where(RiskLimits.user_id == user_id)).first() is None:
-            session.add(_default_limits(user_id, terms))
+    ensure_risk_limits(databases, group, user_id, actor=BY)
     return account
 
 
@@ -111,20 +111,6 @@ def _terms(dataset: Dataset) -> Terms:
     if dataset.venue != "nse":
         return BINANCE
     return INDEX if all(is_index(Symbol(name)) for name in dataset.symbols) else SHARES
-
-
-def _default_limits(user_id: UserId, terms: Terms) -> RiskLimits:
-    return RiskLimits(
-        user_id=user_id,
-        revision=1,
-        max_order_notional=terms.balance / 4,
-        max_position_notional=terms.balance / 4,
-        max_open_positions=8,
-        max_orders_per_second=10,
-        max_orders_per_day=500,
-        max_daily_loss=terms.balance / 20,
-        changed_by=BY,
-    )
 
 
 def _open_at_sandbox(settings: Settings, account: AccountId, keys: dict[str, str], terms: Terms) -> None:

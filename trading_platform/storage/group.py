@@ -93,10 +93,11 @@ class Subscription(GroupBase):
 
 
 class RiskLimits(GroupBase):
-    """Limits of one user, a row a revision: the newest is in force."""
+    """Limits of one user for all accounts of a currency, a row a revision: the newest is in force."""
 
     __tablename__ = "risk_limits"
     user_id: Mapped[Text] = mapped_column(primary_key=True)
+    currency: Mapped[Text] = mapped_column(primary_key=True)
     revision: Mapped[int] = mapped_column(primary_key=True)
     max_order_notional: Mapped[Money]
     max_position_notional: Mapped[Money]

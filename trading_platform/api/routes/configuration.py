@@ -5,7 +5,7 @@ Every change is audited in the same transaction. A trader lowers limits at once;
 
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from sqlalchemy.dialects.postgresql import insert
@@ -30,6 +30,9 @@ from trading_platform.storage.group import RiskLimits, Subscription
 
 UNCERTIFIED = "trade uncertified signals with real money"
 HISTORY = 50
+Currency = Annotated[
+    Literal["USDT", "INR"], Query(description="What the accounts are kept in that the limits are for.")
+]
 router = APIRouter(
     prefix="/api",
     tags=["configuration"],
@@ -87,9 +90,9 @@ async def subscribe(
 
 
 @router.get("/risk-limits", summary="Risk limits and their history")
-async def risk_limits(whose: Subject, services: ServicesOf) -> RiskLimitsHistory:
+async def risk_limits(whose: Subject, services: ServicesOf, currency: Currency = "USDT") -> RiskLimitsHistory:
     async with services.databases.group_async(whose.group_id) as session:
-        rows = await session.scalars(queries.risk_limits(whose.user_id, HISTORY))
+        rows = await session.scalars(queries.risk_limits(whose.user_id, currency, HISTORY))
         history = [RiskLimitsOut.model_validate(row) for row in rows]
     return RiskLimitsHistory(in_force=history[0] if history else None, history=history)
 
@@ -100,6 +103,7 @@ async def change_risk_limits(
     user: Writer,
     services: ServicesOf,
     user_id: str | None = Query(None, description="Another user's id; for admins only."),
+    currency: Currency = "USDT",
 ) -> RiskLimitsOut:
     """Traders lower their own at once; raising any of them takes an admin. In force from the next order on."""
     whose = await resolve_subject(services, user, user_id)
@@ -107,16 +111,16 @@ async def change_risk_limits(
         raise ProblemError(403, "Not yours to change", f"role {user.role} may read but not change others' limits")
     try:
         async with services.databases.group_async(whose.group_id) as session:
-            changed = await _add_revision(session, whose, body, user)
+            changed = await _add_revision(session, whose, currency, body, user)
     except IntegrityError:
         raise _conflict(body.revision) from None
     return changed
 
 
 async def _add_revision(
-    session: AsyncSession, whose: SubjectUser, body: RiskLimitsIn, user: SessionUser
+    session: AsyncSession, whose: SubjectUser, currency: str, body: RiskLimitsIn, user: SessionUser
 ) -> RiskLimitsOut:
-    in_force = await session.scalar(queries.risk_limits(whose.user_id, 1))
+    in_force = await session.scalar(queries.risk_limits(whose.user_id, currency, 1))
     if (in_force.revision if in_force else 0) != body.revision:
         raise _conflict(body.revision, in_force.revision if in_force else 0)
     wanted = body.model_dump(exclude={"revision"})
@@ -128,7 +132,9 @@ async def _add_revision(
             403, "Raising takes an admin", f"raised: {', '.join(raised)}",
             expected="values no higher than those in force", remedy="Ask an admin to raise them.",
         )  # fmt: skip
-    row = RiskLimits(user_id=whose.user_id, revision=body.revision + 1, changed_by=user.user_id, **wanted)
+    row = RiskLimits(
+        user_id=whose.user_id, currency=currency, revision=body.revision + 1, changed_by=user.user_id, **wanted
+    )
     session.add(row)
     await session.flush()
     await session.refresh(row)

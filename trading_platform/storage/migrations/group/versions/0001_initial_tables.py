@@ -305,6 +305,7 @@ def upgrade() -> None:
     )
     op.create_table('risk_limits',
     sa.Column('user_id', sa.String(), nullable=False),
+    sa.Column('currency', sa.String(), nullable=False),
     sa.Column('revision', sa.Integer(), nullable=False),
     sa.Column('max_order_notional', sa.Numeric(precision=38, scale=12), nullable=False),
     sa.Column('max_position_notional', sa.Numeric(precision=38, scale=12), nullable=False),
@@ -314,7 +315,7 @@ def upgrade() -> None:
     sa.Column('max_daily_loss', sa.Numeric(precision=38, scale=12), nullable=False),
     sa.Column('changed_by', sa.String(), nullable=False),
     sa.Column('changed_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
-    sa.PrimaryKeyConstraint('user_id', 'revision', name=op.f('pk_risk_limits')),
+    sa.PrimaryKeyConstraint('user_id', 'currency', 'revision', name=op.f('pk_risk_limits')),
     schema='GROUP'
     )
     op.create_table('signal_cursors',
