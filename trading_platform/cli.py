@@ -38,6 +38,9 @@ COMMANDS: dict[str, Entry] = {
     "engine": Entry("trading_platform.execution.commands:engine", "Service: trade one user group's accounts."),
     "kite": Entry("trading_platform.venues.zerodha.commands:app", "Zerodha: log in, log out, the morning's preflight."),
     "sandbox": Entry("trading_platform.sandbox.commands:app", "An exchange of your own, for paper trading."),
+    "torture": Entry(
+        "trading_platform.torture.commands:torture", "Kill engines, exchange and database at random; compare all books."
+    ),
     "api": Entry("trading_platform.api.commands:api", "Service: HTTP API, log-in, live streams."),
     "models": Entry("trading_platform.learning.commands:models", "Model versions, lineage, what was live when."),
     "learn": Entry(

@@ -203,7 +203,7 @@ class Sender:
             if found is not None:
                 await self._take(portfolio, intent, instrument, found, None)
                 return symbol not in portfolio.unsettled
-            if not self._proven_absent(portfolio, outbox):
+            if not self._proven_absent(portfolio, intent, outbox):
                 await self._probe_later(intent, outbox)
                 return False
         if intent.purpose == "exit" or not _too_late(intent, now):
@@ -220,11 +220,8 @@ class Sender:
         portfolio.working.discard(symbol)
         return True
 
-    def _proven_absent(self, portfolio: Portfolio, outbox: Outbox) -> bool:
-        after = portfolio.venue.proves_absence_after
-        if after is None or outbox.sent_at is None:
-            return False
-        return datetime.now(UTC) - outbox.sent_at > after
+    def _proven_absent(self, portfolio: Portfolio, intent: Intent, outbox: Outbox) -> bool:
+        return outbox.sent_at is not None and portfolio.venue.proves_absence(outbox.sent_at, intent.market_time)
 
     async def _issue(self, portfolio: Portfolio, intent: Intent, *, attempt: bool) -> datetime:
         """Stamp an order anew, in the books first; `attempt`: it was on the wire before.

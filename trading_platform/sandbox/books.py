@@ -54,6 +54,8 @@ class Account:
     """The newest order of each client order id: an id may be used again once its order is done, as on Binance."""
     positions: dict[str, Position] = field(default_factory=dict)
     """By product and symbol; of accounts on margin alone."""
+    billed: Decimal = ZERO
+    """What was taken by bills so far: charges are no part of a trade's price."""
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     """{kind: {key: document}}: what a venue's surface keeps here."""
     updated: int = 0
@@ -279,6 +281,7 @@ class Books:
                 margin_ledger.convert(cash, shares, before, after, event)
             case Paid():
                 margin_ledger.pay(cash, event)
+                account.billed += event.amount
         account.updated = event.time
 
     def _close(self, order: Order, time: int) -> None:

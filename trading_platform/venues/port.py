@@ -101,8 +101,6 @@ class OrderVenue(Protocol):
     """Whether a person logs in day by day: a session that ends is then nothing to stop the account for good."""
 
     route: Route
-    proves_absence_after: timedelta | None
-    """This long after `issued_at`, "no such order" proves that it never arrived and never will; None: nothing does."""
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
         """What a new position in `symbol` is taken in at that market time: for an index its future, else the symbol."""
@@ -128,6 +126,13 @@ class OrderVenue(Protocol):
 
     async def find_order(self, client_order_id: ClientOrderId, contract: Symbol) -> Accepted | None:
         """The order of that client id with all its fills; None where the venue says that there is none."""
+        ...
+
+    def proves_absence(self, issued_at: datetime, decided_at: datetime) -> bool:
+        """Whether "no such order", said now, proves that an order never arrived and never will.
+
+        `issued_at` is wall time, `decided_at` market time.
+        """
         ...
 
     async def balances(self) -> Mapping[str, Decimal]:

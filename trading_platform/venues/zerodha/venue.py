@@ -31,7 +31,7 @@ from trading_platform.markets.contracts import BadDumpError, Contract, ContractB
 from trading_platform.markets.instruments import Instrument, is_index
 from trading_platform.markets.kite_orders import KiteOrder, Surroundings
 from trading_platform.markets.quantities import FreezeTable
-from trading_platform.markets.sessions import amo_window
+from trading_platform.markets.sessions import amo_window, session_of
 from trading_platform.venues.port import (
     Accepted,
     AuthLost,
@@ -55,6 +55,9 @@ TAG_PREFIX = "TP"
 TAG_LENGTH = 20
 BROKERS_OWN_PROTECTION = Decimal(-1)
 PAID_IN_FULL = frozenset({"CNC", "MTF"})
+AFTER_CLOSE = timedelta(minutes=5)
+BOOK_OF_THE_DAY = timedelta(hours=12)
+LONGEST_CLOSURE_DAYS = 15
 ROLL_DAYS = 1
 """A future is not entered on its last day."""
 NAME_OF_INDEX = {"NIFTY 50": "NIFTY", "NIFTY BANK": "BANKNIFTY"}
@@ -87,7 +90,6 @@ class ZerodhaVenue:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     armed: bool = False
     account_id: AccountId = NOBODY
-    proves_absence_after: timedelta | None = None
     needs_login: bool = True
 
     def __post_init__(self) -> None:
@@ -195,6 +197,21 @@ class ZerodhaVenue:
             log.error("two_orders_of_one_tag", tag=tag, orders=[row.get("order_id") for row in mine])
         filled_first = sorted(mine, key=lambda row: int(row.get("filled_quantity") or 0))
         return await self._accepted(filled_first[-1])
+
+    def proves_absence(self, issued_at: datetime, decided_at: datetime) -> bool:
+        """Within the day nothing does. After the session that the order was for the day's book is whole, and says so for
+        half a day; later it is another day's book, and a person has to look."""
+        closed = self._session_over(decided_at)
+        return closed <= self.now() < closed + BOOK_OF_THE_DAY
+
+    def _session_over(self, decided_at: datetime) -> datetime:
+        """When the session of an order that was decided on then is over, for certain."""
+        day = decided_at.astimezone(IST).date()
+        for offset in range(LONGEST_CLOSURE_DAYS):
+            spans = session_of("NSE", day + timedelta(days=offset))
+            if spans and spans[-1].ends > decided_at:
+                return spans[-1].ends + AFTER_CLOSE
+        return datetime.max.replace(tzinfo=UTC) - BOOK_OF_THE_DAY
 
     async def balances(self) -> Mapping[str, Decimal]:
         margins, positions, holdings, orders = await asyncio.gather(
