@@ -25,7 +25,7 @@ SCHEDULES = {
     "daily_compaction",
 }  # fmt: skip
 CHECKS = {
-    "bars:expectations", "bars:history_is_complete", "features:looks_at_no_future", "live_execution:engine_alive",
+    "bars:expectations", "bars:history_is_complete", "features:forgets_and_serves_alike", "features:looks_at_no_future", "live_execution:engine_alive",
     "audit_verification:chains_are_whole",
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 import typer
 
 from trading_platform.learning.evaluate_commands import evaluate
+from trading_platform.learning.lookahead_commands import check_lookahead
 
 learn = typer.Typer(
     help="Measure what can be learnt: evaluations on any bars, each with one JSON object as its last line.",
@@ -10,6 +11,7 @@ learn = typer.Typer(
     rich_markup_mode="markdown",
 )
 learn.command("evaluate")(evaluate)
+learn.command("check-lookahead")(check_lookahead)
 
 
 @learn.callback()
