@@ -4,6 +4,7 @@ import typer
 
 from trading_platform.learning.evaluate_commands import evaluate
 from trading_platform.learning.lookahead_commands import check_lookahead
+from trading_platform.learning.report_commands import report
 
 learn = typer.Typer(
     help="Measure what can be learnt: evaluations on any bars, each with one JSON object as its last line.",
@@ -12,6 +13,7 @@ learn = typer.Typer(
 )
 learn.command("evaluate")(evaluate)
 learn.command("check-lookahead")(check_lookahead)
+learn.command("report")(report)
 
 
 @learn.callback()
