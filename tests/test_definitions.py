@@ -36,8 +36,8 @@ SCHEDULES = {
     "daily_compaction", "kite_morning",
 }  # fmt: skip
 CHECKS = {
-    "bars:expectations", "bars:history_is_complete", "features:looks_at_no_future", "live_execution:engine_alive",
-    "audit_verification:chains_are_whole", "kite_preflight:all_ready",
+    "bars:expectations", "bars:history_is_complete", "features:forgets_and_serves_alike", "features:looks_at_no_future",
+    "live_execution:engine_alive", "audit_verification:chains_are_whole", "kite_preflight:all_ready",
 }  # fmt: skip
 
 

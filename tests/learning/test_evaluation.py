@@ -1,6 +1,7 @@
 """The evaluation on planted and empty markets, and the command on files."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -129,6 +130,14 @@ def test_the_command_writes_report_page_and_plots(tmp_path: Path) -> None:
     assert report["left_out"]["no entry of the primary rule"] > 300
     assert "<img" in out.with_suffix(".html").read_text()
     assert len(list((tmp_path / "out" / "report-plots").glob("*.png"))) == 7
+    document = tmp_path / "document.md"
+    result = CliRunner().invoke(learn, ["report", str(out), "--out", str(document)])
+    assert result.exit_code == 0, result.output
+    text = document.read_text()
+    assert "BTC_USDT-1h.csv" in text
+    links = re.findall(r"\]\((.+?png)\)", text)
+    assert links
+    assert all((tmp_path / link).is_file() for link in links)
 
 
 def test_what_cannot_be_evaluated_is_said(tmp_path: Path) -> None:

@@ -53,3 +53,10 @@ def test_edges() -> None:
     assert sure is not None
     assert sure.upper == 1.0
     assert sure.lower < 0.6  # five blocks, not thirty rows
+
+
+def test_two_blocks_are_worth_two_rows_at_most_and_say_nothing() -> None:
+    found = share(np.array([True] * 15 + [False] * 2), np.repeat([0, 1], [12, 5]))
+    assert found is not None
+    assert found.n_effective >= 0.5
+    assert (found.lower, found.upper) == (pytest.approx(0.0, abs=0.01), pytest.approx(1.0, abs=0.01))

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from trading_platform.learning.command_progress import Report, command_progress
 from trading_platform.market_data.reading import interval_name
 from trading_platform.market_data.reading import interval_seconds as seconds_of
 
@@ -62,8 +62,8 @@ def evaluate(
             raise ValueError(f"no primary rule {primary!r}; expected one of {', '.join(PRIMARY_RULES)}")
         if model not in {"lightgbm", "logistic"}:
             raise ValueError(f"no model {model!r}; expected lightgbm or logistic")
-        with _progress() as bar:
-            task = bar.add_task("reading", total=None)
+        with command_progress() as progress:
+            progress("reading", 0, None)
             options = ReadOptions(time_zone=time_zone, symbol=symbol, venue=venue)
             found = bars_of_files(data, None if interval is None else seconds_of(interval), options)
             side = cost_per_side(found.venue, found.interval_seconds) if cost is None else cost
@@ -73,13 +73,10 @@ def evaluate(
                 "cost_per_side": side, "primary": primary, "model": model, "trials": trials, "folds": folds,
                 "coverage": coverage, "seed": seed,
             }  # fmt: skip
-            report = _evaluated(
-                found, plan_of(barriers, coverage), question, out,
-                lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-            )  # fmt: skip
+            report = _evaluated(found, plan_of(barriers, coverage), question, out, progress)
             report["data"] |= {"name": data.name}
             report["seconds"] = round(time.monotonic() - began, 1)
-            bar.update(task, description="drawing", total=None)
+            progress("drawing", 0, None)
             page = _write(report, out)
     except (UnreadableFileError, ValueError, OSError) as problem:
         Console(stderr=True).print(f"[red]cannot evaluate {data}:[/red] {problem}")
@@ -87,7 +84,7 @@ def evaluate(
     _say(report, out, page)
 
 
-def _evaluated(found: Any, plan: Any, question: dict[str, Any], out: Path, progress: Any) -> dict[str, Any]:
+def _evaluated(found: Any, plan: Any, question: dict[str, Any], out: Path, progress: Report) -> dict[str, Any]:
     """The report, with the study's file beside it."""
     from trading_platform.identifiers import content_id
     from trading_platform.learning.evaluation import Question, evaluate
@@ -148,11 +145,3 @@ def _say(report: dict[str, Any], out: Path, page: Path) -> None:
         "report": str(out), "page": str(page),
     }  # fmt: skip
     typer.echo(json.dumps(last))
-
-
-def _progress() -> Progress:
-    """On standard error: standard output is for the answer."""
-    return Progress(
-        TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )  # fmt: skip

@@ -50,16 +50,46 @@ class Question:
     seed: int
 
 
+@dataclass(frozen=True)
+class WalkedForward:
+    """The search, and the later stretch predicted with what it chose. `stretch`: its bounds in microseconds; `returns`
+    (periods, trials) of every trial over the search stretch, in periods of `length` microseconds."""
+
+    found: Searched
+    method: str
+    calibration_losses: dict[str, float]
+    rows: Judged
+    stretch: tuple[int, int]
+    length: int
+    returns: Floats
+
+
 def evaluate(samples: Samples, question: Question, storage: Any, progress: Progress) -> dict[str, Any]:
     """The report: `overall`, `folds`, `conditions`, `pbo`, `deflated_sharpe`, `trials` and what plots are made of.
 
     `storage` is Optuna's. Raises `validation.TooFewRowsError` where the data are too short.
     """
+    ahead = choose_and_walk(samples, question, storage, progress)
     with threadpool_limits(limits=1):
-        return _evaluate(samples, question, storage, progress)
+        combined = _combinatorial(samples, question, ahead.found, progress)
+    return {
+        **_cards(ahead.rows),
+        **_overfitting(ahead),
+        "combinatorial": combined,
+        "chosen": {
+            "hyperparameters": ahead.found.params,
+            "calibration": ahead.method,
+            "calibration_log_loss": ahead.calibration_losses,
+        },
+        "effective_samples": float(samples.weight.sum()),
+        "rows": len(samples),
+        "left_out": dict(samples.left_out),
+        "evaluated": [_moment(ahead.stretch[0]), _moment(ahead.stretch[1])],
+    }
 
 
-def _evaluate(samples: Samples, question: Question, storage: Any, progress: Progress) -> dict[str, Any]:
+def choose_and_walk(samples: Samples, question: Question, storage: Any, progress: Progress) -> WalkedForward:
+    """Choose on the earlier stretch, predict the later one. Raises `validation.TooFewRowsError`."""
     early = walk_forward(
         samples.start, samples.end, folds=question.folds, embargo=question.embargo, first_test=SEARCH_FROM,
         last_test=EVALUATE_FROM,
@@ -68,45 +98,30 @@ def _evaluate(samples: Samples, question: Question, storage: Any, progress: Prog
         samples.start, samples.end, folds=question.folds, embargo=question.embargo, first_test=EVALUATE_FROM
     )
     length = max(86_400_000_000, question.embargo)
-    found = search(
-        storage, question.name, samples, early, kind=question.kind, trials=question.trials, seed=question.seed,
-        progress=progress,
-        record=lambda scores: returns_of(samples, early, scores, question.coverage, length).tolist(),
-    )  # fmt: skip
-    how = {"kind": question.kind, "seed": question.seed, "embargo": question.embargo}
-    method, losses, last = choose_calibration(samples, early, found, **how)  # type: ignore[arg-type]
-    windows = walk(samples, late, last, params=found.params, method=method, progress=progress, **how)  # type: ignore[arg-type]
-    rows = judged(samples, windows, question)
-    trials = np.array([trial.returns for trial in found.tried]).T
-    winner = next(index for index, trial in enumerate(found.tried) if trial.params == found.params)
-    overfitting = probability_of_overfitting(trials, _blocks(len(trials)))
-    ratios = np.array([sharpe(column) for column in trials.T])
-    earned, _ = periods_of(rows, np.flatnonzero(rows.published), length, (late[0].test_from, late[-1].test_to))
-    return {
-        **_cards(rows),
-        "pbo": overfitting.pbo,
-        "deflated_sharpe": _number(deflated_sharpe(trials[:, winner], ratios)),
-        "trials": found.trials,
-        "pruned_trials": found.pruned,
-        "sharpe": {
-            "period_days": length / 86_400e6,
-            "search_stretch": float(ratios[winner]),
-            "best_trial": float(ratios.max()),
-            "evaluation_stretch": sharpe(earned),
-            "evaluation_deflated": _number(deflated_sharpe(earned, ratios)),
-        },
-        "combinatorial": _combinatorial(samples, question, found, progress),
-        "chosen": {"hyperparameters": found.params, "calibration": method, "calibration_log_loss": losses},
-        "effective_samples": float(samples.weight.sum()),
-        "rows": len(samples),
-        "left_out": dict(samples.left_out),
-        "evaluated": [_moment(late[0].test_from), _moment(late[-1].test_to)],
-        "plots": _series(rows, overfitting.logits, ratios, length, (late[0].test_from, late[-1].test_to)),
-    }
+    kind, seed, embargo = question.kind, question.seed, question.embargo
+    with threadpool_limits(limits=1):
+        found = search(
+            storage, question.name, samples, early, kind=kind, trials=question.trials, seed=seed, progress=progress,
+            record=lambda scores: returns_of(samples, early, scores, question.coverage, length).tolist(),
+        )  # fmt: skip
+        method, losses, last = choose_calibration(samples, early, found, kind=kind, seed=seed, embargo=embargo)
+        windows = walk(
+            samples, late, last, kind=kind, params=found.params, method=method, seed=seed, embargo=embargo,
+            progress=progress,
+        )  # fmt: skip
+    return WalkedForward(
+        found=found,
+        method=method,
+        calibration_losses=losses,
+        rows=judged(samples, windows, question),
+        stretch=(late[0].test_from, late[-1].test_to),
+        length=length,
+        returns=np.array([trial.returns for trial in found.tried]).T,
+    )
 
 
 def judged(samples: Samples, windows: list[Window], question: Question) -> Judged:
-    """Test windows as rows to be judged. A window publishes what reaches the threshold known at its beginning: the
+    """Test windows as rows to be judged. A window publishes what exceeds the threshold known at its beginning: the
     quantile, by `question.coverage`, of the confidences its calibration gives to the window before."""
     rows = np.concatenate([window.rows for window in windows])
     guess = np.concatenate([window.guess for window in windows])
@@ -120,7 +135,8 @@ def judged(samples: Samples, windows: list[Window], question: Question) -> Judge
         weight=samples.weight[rows],
         guess=guess,
         base_rate=np.fmax(samples.base_rate[rows], guess),
-        published=confidence >= threshold,
+        # Above, not at: a calibration that says the same of every bar publishes none of them.
+        published=confidence > threshold,
         start=samples.start[rows],
         end=samples.end[rows],
         block=samples.start[rows] // (2 * question.embargo),
@@ -154,6 +170,28 @@ def _cards(rows: Judged) -> dict[str, Any]:
             }
             for name, found in values.items()
         },
+    }
+
+
+def _overfitting(ahead: WalkedForward) -> dict[str, Any]:
+    """What the number of trials does to the figures, and what the plots are drawn from."""
+    overfitting = probability_of_overfitting(ahead.returns, _blocks(len(ahead.returns)))
+    ratios = np.array([sharpe(column) for column in ahead.returns.T])
+    winner = next(index for index, trial in enumerate(ahead.found.tried) if trial.params == ahead.found.params)
+    earned, _ = periods_of(ahead.rows, np.flatnonzero(ahead.rows.published), ahead.length, ahead.stretch)
+    return {
+        "pbo": overfitting.pbo,
+        "deflated_sharpe": _number(deflated_sharpe(ahead.returns[:, winner], ratios)),
+        "trials": ahead.found.trials,
+        "pruned_trials": ahead.found.pruned,
+        "sharpe": {
+            "period_days": ahead.length / 86_400e6,
+            "search_stretch": float(ratios[winner]),
+            "best_trial": float(ratios.max()),
+            "evaluation_stretch": sharpe(earned),
+            "evaluation_deflated": _number(deflated_sharpe(earned, ratios)),
+        },
+        "plots": _series(ahead.rows, overfitting.logits, ratios, ahead.length, ahead.stretch),
     }
 
 

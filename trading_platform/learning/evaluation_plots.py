@@ -88,12 +88,17 @@ def _conditions(axes: "Axes", report: Report) -> None:
 
 
 def _equity(axes: "Axes", report: Report) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
     series = report["plots"]["equity"]
     time: Any = [datetime.fromisoformat(moment) for moment in series["time"]]
     axes.plot(time, series["every_bar"], color=SOFT, linewidth=1, label="entering whenever free")
     named = f"published signals ({series['trades']:,} trades)"
     axes.plot(time, series["published"], color=ACCENT, linewidth=1.3, label=named)
     axes.axhline(0.0, color=INK, linewidth=0.8)
+    locator = AutoDateLocator(maxticks=8)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.legend(fontsize=7, frameon=False)
 
 
@@ -112,7 +117,8 @@ def _overfitting(axes: "Axes", report: Report) -> None:
     if found["counts"]:
         axes.stairs(found["counts"], found["edges"], fill=True, color=ACCENT)
     axes.axvline(0.0, color=WARN, linewidth=1)
-    axes.set_xlabel(f"logit of the rank; probability of overfitting {report['pbo']}", fontsize=8)
+    said = "not measured" if report["pbo"] is None else f"{report['pbo']:.2f}"
+    axes.set_xlabel(f"logit of the rank; probability of overfitting {said}", fontsize=8)
 
 
 def _known(card: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from trading_platform.learning.calibration import (
     fit_calibrator,
     fit_venn_abers,
 )
+from trading_platform.learning.intervals import effective_rows
 from trading_platform.learning.models import Model, fitter
 from trading_platform.learning.samples import Samples
 from trading_platform.learning.search import WORKERS, Progress, Searched, fold_fitter, search, study_database
@@ -189,4 +190,8 @@ def _known_by(samples: Samples, rows: Integers, scores: Floats, moment: int, emb
 
 
 def _labelled(samples: Samples, rows: Integers, scores: Floats) -> tuple[Floats, NDArray[np.int8], Floats]:
-    return scores, samples.label[rows], samples.weight[rows]
+    """Scores, labels and weights that add up to the effective samples: symbols that move together count once."""
+    label, weight = samples.label[rows], samples.weight[rows]
+    width = 2 * int((samples.end - samples.start).max())
+    independent, _ = effective_rows(label.astype(np.float64), samples.start[rows] // width)
+    return scores, label, weight * min(1.0, independent / weight.sum())

@@ -37,11 +37,12 @@ def share(hits: NDArray[np.bool_], block: NDArray[np.int64], level: float = LEVE
     value = float(hits.mean())
     effective, blocks = effective_rows(hits.astype(np.float64), block)
     tail = (1.0 - level) / 2.0
-    if blocks > 1 and n > 1:  # fewer degrees of freedom than rows: the paper's correction
-        effective *= float((special.stdtrit(n - 1, 1 - tail) / special.stdtrit(blocks - 1, 1 - tail)) ** 2)
-    positive = value * effective
-    lower = float(special.betaincinv(positive, effective - positive + 1, tail)) if positive > 0 else 0.0
-    upper = float(special.betaincinv(positive + 1, effective - positive, 1 - tail)) if value < 1 else 1.0
+    worth = effective
+    if blocks > 1 and n > 1:  # fewer degrees of freedom than rows: the paper's correction, for the interval alone
+        worth *= float((special.stdtrit(n - 1, 1 - tail) / special.stdtrit(blocks - 1, 1 - tail)) ** 2)
+    positive = value * worth
+    lower = float(special.betaincinv(positive, worth - positive + 1, tail)) if positive > 0 else 0.0
+    upper = float(special.betaincinv(positive + 1, worth - positive, 1 - tail)) if value < 1 else 1.0
     return Interval(value, lower, upper, n, effective)
 
 

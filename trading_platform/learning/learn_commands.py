@@ -4,6 +4,8 @@ import typer
 
 from trading_platform.learning import drift_commands
 from trading_platform.learning.evaluate_commands import evaluate
+from trading_platform.learning.lookahead_commands import check_lookahead
+from trading_platform.learning.report_commands import report
 
 learn = typer.Typer(
     help="Learn on data of your own, and measure the methods. Each command ends with one line of JSON.",
@@ -13,6 +15,8 @@ learn = typer.Typer(
 learn.command("evaluate")(evaluate)
 learn.command("drift-bench")(drift_commands.drift_bench)
 learn.command("ab-bench")(drift_commands.ab_bench)
+learn.command("check-lookahead")(check_lookahead)
+learn.command("report")(report)
 
 
 @learn.callback()

@@ -24,8 +24,8 @@ class Judged:
     """Rows that neither model nor calibrator had seen, in order of `start`; arrays (n,).
 
     `guess`: success rate of the training rows, the predictor to be beaten; `base_rate`: the stricter of it and of a
-    driftless walk with the row's barriers; `weight`: average uniqueness; `published`: at or above the threshold that
-    was in force; `block`: number of the block of time; `window`: of the test window; times in microseconds, UTC.
+    driftless walk with the row's barriers; `weight`: average uniqueness; `published`: above the threshold that was
+    in force; `block`: number of the block of time; `window`: of the test window; times in microseconds, UTC.
     """
 
     confidence: Floats

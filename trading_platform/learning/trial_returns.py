@@ -50,10 +50,10 @@ def returns_of(
 ) -> Floats:
     """Net return of each period of the folds after the first, entering the rows of highest score.
 
-    A fold's threshold is the score that `coverage` of the rows of the fold before reached: known when the fold begins.
+    A fold's threshold is the score that `coverage` of the rows of the fold before exceeded: known when the fold begins.
     """
     chosen = [
-        fold.test[mine >= np.quantile(before, 1.0 - coverage)]
+        fold.test[mine > np.quantile(before, 1.0 - coverage)]
         for fold, before, mine in zip(folds[1:], scores[:-1], scores[1:], strict=True)
     ]
     return periods_of(samples, np.concatenate(chosen), length, (folds[1].test_from, folds[-1].test_to))[0]
