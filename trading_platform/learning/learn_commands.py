@@ -11,3 +11,4 @@ learn = typer.Typer(
 )
 learn.command("drift-bench")(drift_commands.drift_bench)
 learn.command("ab-bench")(drift_commands.ab_bench)
+learn.command("prequential")(drift_commands.prequential)
