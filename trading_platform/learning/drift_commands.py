@@ -1,4 +1,4 @@
-"""Commands on drift and experiments: `learn drift-bench`, `learn ab-bench`.
+"""Commands on streams, drift and experiments: `learn prequential`, `learn drift-bench`, `learn ab-bench`.
 
 Each shows its progress on the error stream and prints one JSON object as its last line of output.
 """
@@ -112,6 +112,61 @@ def ab_bench(
         "time_to_decision": [asdict(row) for row in decisions],
     }
     _finish(result, None if plot is None else drift_plots.experiments(promotions, decisions, plot))
+
+
+def prequential(
+    data: Annotated[Path, typer.Option("--data", help="A CSV or Parquet file, one row an example.")],
+    label: Annotated[str, typer.Option("--label", help="The column to predict: two classes or more.")],
+    moment: Annotated[
+        str | None, typer.Option("--time", help="The column to sort by; without it, the file's order.")
+    ] = None,
+    arf: Annotated[
+        bool, typer.Option("--arf/--no-arf", help="Also run river's adaptive random forest, which takes the longest.")
+    ] = True,
+    seed: Annotated[int, typer.Option("--seed")] = 7,
+    plot: PlotOption = None,
+) -> None:
+    """Learn a labelled stream row by row: **predict first, then see the label**. Any data, not only markets.
+
+    Our learner beside saying the last label again (`no_change`), the frequency of classes (`base_rate`) and river's
+    adaptive random forest (`arf`). Text columns are numbered, missing values allowed. A temporal kappa above 0 means better
+    than saying the last label again. The last line is JSON.
+
+    Example: `trading-platform learn prequential --data stream.csv --label y --time at --plot stream.png`
+    """
+    from trading_platform.learning import drift_plots
+    from trading_platform.learning.prequential import (
+        UnreadableStreamError,
+        document,
+        read_stream,
+        rolling,
+        score_stream,
+    )
+
+    console = Console()
+    try:
+        stream = read_stream(data, label, moment)
+    except UnreadableStreamError as problem:
+        Console(stderr=True).print(f"[red]{problem}[/red]")
+        raise typer.Exit(1) from None
+    with _progress() as report:
+        scores, weights = score_stream(stream, with_arf=arf, seed=seed, progress=report)
+    table = Table("predictor", "accuracy", "temporal kappa", "log-loss", "drifts", "updates", "seconds",
+                  title=f"{data.name}: {len(stream.label):,} rows, each predicted before its label was seen")  # fmt: skip
+    for name, score in scores.items():
+        kappa = "-" if score.kappa_temporal is None else f"{score.kappa_temporal:.4f}"
+        table.add_row(name, f"{score.accuracy:.4f}", kappa, f"{score.log_loss:.4f}", str(score.drift_count),
+                      f"{score.updates:,}", f"{score.seconds:.2f}")  # fmt: skip
+    console.print(table)
+    drawn = None
+    if plot is not None:
+        lines = {}
+        for name, score in scores.items():
+            rows, accuracy = rolling(score.right)
+            lines[name] = ([stream.moments[row] for row in rows.tolist()], accuracy.tolist())
+        marks = [stream.moments[row] for row in scores["ours"].drifts]
+        drawn = drift_plots.over_time(lines, marks, f"{data.name}: accuracy of the rows before", plot)
+    _finish(document(stream, scores, weights), drawn)
 
 
 @contextmanager

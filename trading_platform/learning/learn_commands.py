@@ -14,6 +14,7 @@ learn = typer.Typer(
 )
 learn.command("evaluate")(evaluate)
 learn.command("drift-bench")(drift_commands.drift_bench)
+learn.command("prequential")(drift_commands.prequential)
 learn.command("ab-bench")(drift_commands.ab_bench)
 learn.command("check-lookahead")(check_lookahead)
 learn.command("report")(report)
