@@ -38,6 +38,7 @@ COMMANDS: dict[str, Entry] = {
     "engine": Entry("trading_platform.execution.commands:engine", "Service: trade one user group's accounts."),
     "sandbox": Entry("trading_platform.sandbox.commands:app", "An exchange of your own, for paper trading."),
     "api": Entry("trading_platform.api.commands:api", "Service: HTTP API, log-in, live streams."),
+    "backtest": Entry("trading_platform.backtest.commands:backtest", "Play a strategy over files, and criticise it."),
     "models": Entry("trading_platform.learning.commands:models", "Model versions, lineage, what was live when."),
     "users": Entry("trading_platform.accounts.commands:users", "Add people, set passwords, disable log-ins."),
     "import-legacy": Entry("trading_platform.api.legacy:import_legacy", "Take over users, keys, sessions, the model."),
