@@ -42,6 +42,7 @@ COMMANDS: dict[str, Entry] = {
         "trading_platform.torture.commands:torture", "Kill engines, exchange and database at random; compare all books."
     ),
     "api": Entry("trading_platform.api.commands:api", "Service: HTTP API, log-in, live streams."),
+    "backtest": Entry("trading_platform.backtest.commands:backtest", "Play a strategy over files, and criticise it."),
     "models": Entry("trading_platform.learning.commands:models", "Model versions, lineage, what was live when."),
     "learn": Entry(
         "trading_platform.learning.learn_commands:learn", "Learn and measure on data of your own, without a platform."

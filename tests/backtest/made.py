@@ -1,7 +1,7 @@
 """Bars written by hand, and the runs that tests repeat."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -26,7 +26,7 @@ def bars(rows: Sequence[Sequence[float]], step: int = MINUTE, start: int = START
     columns = [np.ascontiguousarray(table[:, n]) for n in range(4)]
     return Bars(
         Venue("binance"), Symbol("BTC/USDT"), step // 1_000_000, opened, Market(*columns, opened + step),
-        np.ones(len(table)), [date(2026, 8, 3)] * len(table),
+        np.ones(len(table)), np.full(len(table), "2026-08-03", dtype="datetime64[D]"),
     )  # fmt: skip
 
 

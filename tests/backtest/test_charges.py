@@ -35,7 +35,7 @@ SCHEDULES: list[Schedule] = [
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(SCHEDULES), st.sampled_from(range(4)), st.decimals("0.01", "90000000", places=2))
 def test_the_loops_charge_is_the_schedules(schedule: Schedule, kind: int, value: Decimal) -> None:
-    _, terms = charge_terms(schedule, [DAY])
+    _, terms = charge_terms(schedule, np.array([DAY], dtype="datetime64[D]"))
     side, liquidity = KINDS[kind]
     exact = float(total(schedule, side, value, DAY, liquidity))
     assert charge_of(terms[0], kind, float(value)) == pytest.approx(exact, rel=1e-9, abs=1e-6)
@@ -43,7 +43,7 @@ def test_the_loops_charge_is_the_schedules(schedule: Schedule, kind: int, value:
 
 def test_rates_change_with_the_day_of_the_order() -> None:
     """Futures: .02 % of the sale until March 2026, .05 % from April: on 1,000,000 that is 300 more."""
-    days = [date(2026, 3, 30), date(2026, 3, 30), date(2026, 4, 1), date(2026, 4, 2)]
+    days = np.array(["2026-03-30", "2026-03-30", "2026-04-01", "2026-04-02"], dtype="datetime64[D]")
     eras, terms = charge_terms(IndianSchedule("futures"), days)
     assert eras.tolist() == [0, 2]
     assert charge_of(terms[1], 1, 1e6) - charge_of(terms[0], 1, 1e6) == pytest.approx(300.0)
@@ -64,7 +64,7 @@ def test_round_trips_of_the_specification_net_to_the_paisa() -> None:
         quantity, day = vector["buy_qty"], date.fromisoformat(vector["trade_date"])
         prices = [float(vector["buy_price"]), float(vector["sell_price"])]
         made = bars([(price,) * 4 for price in prices])
-        made = replace(made, days=[day, day])
+        made = replace(made, days=np.array([day, day], dtype="datetime64[D]"))
         funds = Funds(1e9, float(quantity), 0.0, 1.0, 0.0, False)
         result = run(made, wishes([LONG, FLAT]), PLAIN, funds, IndianSchedule(vector["segment"], vector["exchange"]))
         net = D(vector["expect"]["net"])

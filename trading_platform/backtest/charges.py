@@ -6,7 +6,7 @@ the lower of two straight lines in the value. The lines are found by asking the 
 holds them against it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -14,11 +14,14 @@ from functools import cache
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trading_platform.backtest.kernel import Floats, Integers
 from trading_platform.markets.charges import Liquidity, Side, charges
 from trading_platform.markets.contract_note import ChargeSegment, Leg, charges_of
 
+Days = NDArray[np.datetime64]
+"""Session dates, of unit D."""
 ONE = Decimal(1)
 LARGE = Decimal(10) ** 12
 """Beyond every cap."""
@@ -71,15 +74,14 @@ def total(schedule: Schedule, side: Side, value: Decimal, day: date, liquidity: 
     return sum(schedule.heads(side, value, day, liquidity).values(), Decimal(0))
 
 
-def charge_terms(schedule: Schedule, days: Sequence[date]) -> tuple[Integers, Floats]:
-    """(eras, terms) for the kernel: `terms` (k, 4, 4) hold from bar number `eras[k]` on. `days`: the day of each bar."""
-    eras, terms = [0], [_lines(schedule, days[0])]
-    for number in range(1, len(days)):
-        if days[number] != days[number - 1]:
-            lines = _lines(schedule, days[number])
-            if lines != terms[-1]:
-                eras.append(number)
-                terms.append(lines)
+def charge_terms(schedule: Schedule, days: Days) -> tuple[Integers, Floats]:
+    """(eras, terms) for the kernel: `terms` (k, 4, 4) hold from bar number `eras[k]` on. `days` (n,): the day of each bar."""
+    eras, terms = [0], [_lines(schedule, days[0].astype(object))]
+    for number in np.flatnonzero(days[1:] != days[:-1]) + 1:
+        lines = _lines(schedule, days[number].astype(object))
+        if lines != terms[-1]:
+            eras.append(int(number))
+            terms.append(lines)
     return np.array(eras, dtype=np.int64), np.array(terms, dtype=np.float64)
 
 

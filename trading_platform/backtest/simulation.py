@@ -5,17 +5,17 @@ result.trades, result.equity, result.drawdown, statistics(result)
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from trading_platform.backtest import kernel
-from trading_platform.backtest.charges import Schedule, charge_terms
+from trading_platform.backtest.charges import Days, Schedule, charge_terms
 from trading_platform.backtest.kernel import Finer, Floats, Funds, Integers, Market, Rules, Wishes
 from trading_platform.identifiers import Symbol, Venue
 
@@ -34,7 +34,7 @@ class Bars:
     open_time: Integers
     market: Market
     volume: Floats
-    days: Sequence[date]
+    days: Days
 
     def __len__(self) -> int:
         return len(self.open_time)
@@ -109,28 +109,29 @@ class Backtest:
         )
 
     def itemised(self) -> pl.DataFrame:
-        """Charges of every order by head, exact to the paisa: one row an order and head."""
+        """Charges of every order by head, exact: one row an order and head, in the quote currency."""
         rows = [
-            (number, str(row["side"]), head, amount)
-            for number, (row, makes) in enumerate(
-                zip(self.orders.iter_rows(named=True), self._makes(), strict=True)
-            )
-            for head, amount in self.schedule.heads(
-                row["side"],
-                Decimal(repr(row["quantity"])) * Decimal(repr(row["price"])),
-                self.bars.days[row["bar"]],
-                "maker" if makes else "taker",
-            ).items()
-        ]  # fmt: skip
-        return pl.DataFrame(
-            rows,
-            schema={"order": pl.Int64, "side": pl.String, "head": pl.String, "amount": pl.Decimal(38, 12)},
-            orient="row",
-        )
+            (number, order["side"], head, amount)
+            for number, order in enumerate(self.orders.iter_rows(named=True))
+            for head, amount in self._heads(order).items()
+        ]
+        columns = [("order", pl.Int64()), ("side", pl.String()), ("head", pl.String()), ("amount", pl.Decimal(38, 12))]
+        return pl.DataFrame(rows, schema=pl.Schema(columns), orient="row")
 
-    def _makes(self) -> list[bool]:
-        """Orders that rested in the book: targets inside the bar."""
-        return [self.rules.intrabar and reason == "target" for reason in self.orders["reason"]]
+    def charges_by_head(self) -> dict[str, Decimal]:
+        """What all orders together cost, by head."""
+        totals: dict[str, Decimal] = {}
+        for order in self.orders.iter_rows(named=True):
+            for head, amount in self._heads(order).items():
+                totals[head] = totals.get(head, Decimal(0)) + amount
+        return totals
+
+    def _heads(self, order: Mapping[str, Any]) -> Mapping[str, Decimal]:
+        """A target inside the bar rested in the book, so it made."""
+        value = Decimal(repr(order["quantity"])) * Decimal(repr(order["price"]))
+        made = self.rules.intrabar and order["reason"] == "target"
+        day = self.bars.days[order["bar"]].astype(object)
+        return self.schedule.heads(order["side"], value, day, "maker" if made else "taker")
 
     @property
     def order_hash(self) -> str:
