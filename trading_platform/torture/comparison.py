@@ -19,7 +19,7 @@ UNRESOLVED = ("SENDING", "PLANNED", "UNKNOWN", "SUBMITTED")
 
 @dataclass
 class Verdict:
-    """What was found wrong; all zero where nothing was lost or doubled."""
+    """What was found wrong; all zero where nothing was lost or doubled. Without a single order nothing was shown."""
 
     orders: int = 0
     lost: int = 0
@@ -38,7 +38,7 @@ class Verdict:
             self.lost, self.doubled, self.fills_lost, self.fills_doubled, self.unresolved, self.cash_difference,
             self.position_difference,
         )  # fmt: skip
-        return not any(wrong)
+        return self.orders > 0 and not any(wrong)
 
     def shown(self) -> dict[str, Any]:
         values = asdict(self)

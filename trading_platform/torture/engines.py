@@ -2,8 +2,9 @@
 
     python -m trading_platform.torture.engines        # reads {"group", "dataset", "crash", ...} lines, answers with pids
 
-A forked engine is the platform's own, with short leases and a trap: after `crash` instructions of the send path (byte codes
-of the files that decide, write, send and book) it sends itself SIGKILL. So it dies between any two of them.
+A forked engine is the platform's own, with short leases and a trap: once it has decided on an order, it sends itself SIGKILL
+after `crash` more instructions of the send path (byte codes of the files that write, send and book). So it dies between any
+two of them.
 """
 
 import json
@@ -20,10 +21,10 @@ from typing import Any
 from trading_platform.stack.processes import die_with_parent
 
 SEND_PATH = (
-    "execution/sender.py", "execution/books.py", "execution/intents.py", "execution/decisions.py",
-    "execution/reconciliation.py", "venues/binance.py", "venues/zerodha/venue.py", "venues/zerodha/orders.py",
-    "venues/zerodha/transport.py",
+    "execution/sender.py", "execution/books.py", "execution/intents.py", "venues/binance.py", "venues/zerodha/venue.py",
+    "venues/zerodha/orders.py", "venues/zerodha/transport.py",
 )  # fmt: skip
+ARMED_BY = ("execution/intents.py", "write_intents")
 LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.5
 RECEIVE_WINDOW_SECONDS, MARGIN_SECONDS = 1.0, 0.5
 PROBES = (0.3, 1.0, 2.0)
@@ -139,7 +140,8 @@ def _run(group: str, dataset: str) -> None:
 def _trap(limit: int) -> Any:
     root = str(Path(__file__).resolve().parents[1]) + "/"
     files = {root + name for name in SEND_PATH}
-    left = limit
+    armed_by = (root + ARMED_BY[0], ARMED_BY[1])
+    left, armed = limit, False
 
     def inside(frame: FrameType, event: str, _: object) -> Any:
         nonlocal left
@@ -150,7 +152,12 @@ def _trap(limit: int) -> Any:
         return inside
 
     def outside(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code.co_filename not in files:
+        nonlocal armed
+        code = frame.f_code
+        if code.co_filename not in files:
+            return None
+        armed = armed or (code.co_filename, code.co_name) == armed_by
+        if not armed:
             return None
         frame.f_trace_opcodes = True
         return inside

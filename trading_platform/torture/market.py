@@ -19,6 +19,8 @@ from trading_platform.torture.exchange import Exchange
 
 IST = ZoneInfo("Asia/Kolkata")
 HELD = timedelta(minutes=3)
+STILL_GOOD = timedelta(minutes=30)
+"""A minute of the market passes in a moment here: an engine that has just taken over still enters."""
 BARRIER = Decimal("0.002")
 LAST_ENTRY, AFTER_DAY = time(15, 25), time(16, 10)
 WATCHER = {"account_id": "watcher", "api_key": "key-watcher", "api_secret": "secret-watcher"}
@@ -77,7 +79,7 @@ class Market:
             "state": "ok" if act else "abstain", "probability": 0.7, "confidence": 0.7, "threshold": 0.6,
             "certified": False, "direction": "long" if act else "flat", "target_price": price * (1 + BARRIER),
             "stop_price": price * (1 - BARRIER), "exit_by": self.now + HELD,
-            "expires_at": self.now + timedelta(minutes=1), "volatility": "low", "trend": "up", "liquidity": "normal",
+            "expires_at": self.now + STILL_GOOD, "volatility": "low", "trend": "up", "liquidity": "normal",
             "session": "us",
         }  # fmt: skip
 

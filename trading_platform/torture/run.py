@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import exp, log
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,14 @@ from trading_platform.torture.engines import LEASE_SECONDS, Nursery
 from trading_platform.torture.exchange import Exchange
 from trading_platform.torture.market import Market
 
-log_ = structlog.get_logger(__name__)
-STEP_SECONDS = 0.35
+log = structlog.get_logger(__name__)
+STEP_SECONDS = 0.5
 OUTAGE_EVERY = 60
 """Kills of engines between two kills of the exchange or the database."""
-FIRST_INSTRUCTIONS, LAST_INSTRUCTIONS = 200, 60_000
-FROM_OUTSIDE, PAUSED = 0.25, 0.08
-LONGEST_LIFE_SECONDS = 8.0
+FIRST_INSTRUCTIONS, LAST_INSTRUCTIONS = 20, 25_000
+"""An order takes two thousand: an engine lives for some orders, and dies anywhere within the last."""
+FROM_OUTSIDE, PAUSED = 0.2, 0.2
+LONGEST_LIFE_SECONDS = 15.0
 SETTLE_SECONDS = 90.0
 ORDER_FAULTS: tuple[tuple[float, dict[str, Any]], ...] = (
     (0.02, {"kind": "timed_out_400"}), (0.02, {"kind": "server_error", "status": 504, "accepted": True}),
@@ -158,9 +158,9 @@ class Torture:
 
     def _spawn(self, slot: Slot) -> None:
         outside = self.draw.random() < FROM_OUTSIDE
-        span = self.draw.uniform(log(FIRST_INSTRUCTIONS), log(LAST_INSTRUCTIONS))
-        slot.crash = 0 if outside or not self.killing else int(exp(span))
-        life = self.draw.uniform(0.2, LONGEST_LIFE_SECONDS) if outside else LONGEST_LIFE_SECONDS * 2
+        trap = self.draw.randint(FIRST_INSTRUCTIONS, LAST_INSTRUCTIONS)
+        slot.crash = 0 if outside or not self.killing else trap
+        life = self.draw.uniform(1.0, LONGEST_LIFE_SECONDS) if outside else LONGEST_LIFE_SECONDS * 4
         slot.ends_at = time.monotonic() + life
         slot.pid = self.nursery.engine(
             group=slot.traded.group_id, dataset=slot.traded.dataset_id, crash=slot.crash, sabotage=self.wishes.sabotage
@@ -189,7 +189,7 @@ class Torture:
                 self._close_day()
             self.market.step()
         except (OSError, SQLAlchemyError) as error:  # one of both has just been killed
-            log_.warning("step_missed", error=f"{type(error).__name__}: {error}"[:200])
+            log.warning("step_missed", error=f"{type(error).__name__}: {error}"[:200])
 
     def _close_day(self) -> None:
         """Evening: the day's book is whole, and every open outcome has to be settled before the next day begins."""
@@ -201,7 +201,7 @@ class Torture:
                 self.days += 1
                 return
             if time.monotonic() > deadline:
-                log_.error("day_not_closed", open_outcomes=open_outcomes)
+                log.error("day_not_closed", open_outcomes=open_outcomes)
                 self.days += 1
                 return
             self.told(self.done, f"closing the day: {open_outcomes} open")
