@@ -213,7 +213,8 @@ def best_method(
 ) -> tuple[str, dict[str, float]]:
     """Which calibration to use on later windows: (method, log-loss of each). Arguments: scores, labels, weights.
 
-    The sigmoid, unless another is better by more than a standard error: two parameters drift less than a table does.
+    The sigmoid, unless another is better by more than two standard errors: two parameters drift less than a table does,
+    and on a window worth a few dozen samples a table fits noise.
     """
     losses = {
         method: log_losses(fit_calibrator(method, *fit).many(check[0]), check[1])
@@ -224,7 +225,7 @@ def best_method(
     best = min(means, key=lambda method: means[method])
     gain = losses["sigmoid"] - losses[best]
     error = float(np.sqrt(np.average((gain - gain.mean()) ** 2, weights=check[2]) / check[2].sum()))
-    return (best if means["sigmoid"] - means[best] > error else "sigmoid"), means
+    return (best if means["sigmoid"] - means[best] > 2.0 * error else "sigmoid"), means
 
 
 def fit_calibrator(method: str, scores: Floats, labels: NDArray[np.int8], weights: Floats | None = None) -> Calibrator:
