@@ -11,6 +11,7 @@ import assets.features
 import assets.market_data
 import assets.marts
 import assets.models
+import assets.parity
 from assets.platform import Platform
 from jobs.definitions import JOBS, SCHEDULES
 from sensors.drift_retraining import drift_retraining
@@ -23,6 +24,7 @@ ASSET_MODULES = [
     assets.models,
     assets.evaluation,
     assets.execution,
+    assets.parity,
     assets.compliance,
     assets.marts,
 ]

@@ -16,7 +16,7 @@ ASSETS = {
     "features": {"features"},
     "models": {"baseline_model", "model_card", "retrained_model", "serving", "trained_model"},
     "evaluation": {"ab_evaluation", "drift_report", "model_performance", "promotion"},
-    "execution": {"live_execution", "trade_outcomes"},
+    "execution": {"live_execution", "parity_report", "trade_outcomes"},
 }
 JOBS = {"compact", "collect", "train", "retrain", "evaluate", "model_cards", "execution", "marts", "compliance"}
 SENSORS = {"drift_retraining", "engine_observations", "new_model_versions"}
