@@ -11,6 +11,7 @@ import assets.features
 import assets.market_data
 import assets.marts
 import assets.models
+import assets.parity
 import assets.zerodha
 from assets.platform import Platform
 from jobs.definitions import JOBS, SCHEDULES
@@ -25,6 +26,7 @@ ASSET_MODULES = [
     assets.models,
     assets.evaluation,
     assets.execution,
+    assets.parity,
     assets.zerodha,
     assets.compliance,
     assets.marts,

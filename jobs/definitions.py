@@ -40,7 +40,7 @@ model_cards = dg.define_asset_job(
 )
 execution = dg.define_asset_job(
     "execution",
-    selection=dg.AssetSelection.assets("live_execution", "trade_outcomes"),
+    selection=dg.AssetSelection.assets("live_execution", "trade_outcomes", "parity_report"),
     partitions_def=partitions.groups,
     description="Ask a group's engine to run, report what it shows, collect its outcomes.",
 )

@@ -16,7 +16,7 @@ ASSETS = {
     "features": {"features"},
     "models": {"baseline_model", "model_card", "retrained_model", "serving", "trained_model"},
     "evaluation": {"ab_evaluation", "drift_report", "model_performance", "promotion"},
-    "execution": {"kite_preflight", "live_execution", "trade_outcomes"},
+    "execution": {"kite_preflight", "live_execution", "parity_report", "trade_outcomes"},
 }
 JOBS = {
     "compact",

@@ -202,6 +202,7 @@ def test_books_balance_and_fills_lie_within_their_bars(
         assert result.trades["net"].sum() == pytest.approx(result.equity[-1] - 10_000.0, abs=1e-7)
     peaks = np.maximum(np.maximum.accumulate(result.equity), 10_000.0)
     np.testing.assert_allclose(result.drawdown, result.equity / peaks - 1.0, atol=1e-12)
+    assert result.deepest == min(0.0, result.drawdown.min())
 
 
 @settings(max_examples=200, deadline=None)

@@ -34,7 +34,9 @@ ALMOST = 1e-9
 """Of a step: a quotient this close below a whole number is that number."""
 BOTH, NOTHING = -1, -2
 """In place of a reason: the bar reaches stop and target; nothing is to be done."""
-CASH, HELD, STOP_AT, TARGET_AT, EXIT_BY, LEAVING, ENTERING, DECIDED, BLOCKED, PEAK, COUNT, REFUSED, CELLS = range(13)
+CASH, HELD, STOP_AT, TARGET_AT, EXIT_BY, LEAVING, ENTERING, DECIDED, BLOCKED, PEAK, DEEPEST, COUNT, REFUSED, CELLS = (
+    range(14)
+)
 """What is remembered from bar to bar: money, signed quantity, barriers; the orders that wait for the next open (why to
 leave, signed quantity to enter) and the bar they were decided on; the intention that is not entered again."""
 
@@ -100,9 +102,11 @@ class Funds(NamedTuple):
 @njit(cache=True, error_model="numpy", nogil=True)
 def simulate(
     market: Market, wishes: Wishes, finer: Finer, rules: Rules, funds: Funds, eras: Integers, terms: Floats,
-    equity: Floats, drawdown: Floats,
-) -> tuple[Floats, int]:  # fmt: skip
-    """Play the bars; fill `equity` and `drawdown` (n,); return the order list (orders, COLUMNS) and how many were refused.
+    equity: Floats,
+) -> tuple[Floats, int, float]:  # fmt: skip
+    """Play the bars and fill `equity` (n,), the account's worth at each close.
+
+    Returns the order list (orders, COLUMNS), how many entries were refused, and the deepest drawdown (at most 0).
 
     `eras` (k,): numbers of the bars from which the k sets of charge `terms` (k, 4, 4) hold, see `charge_of`. An entry is
     refused where the account cannot pay for it at the price it fills at.
@@ -116,7 +120,7 @@ def simulate(
     i, era, decisions = 0, 0, bars - 1 if rules.partial_last else bars
     while i < bars:
         if state[LEAVING] == 0.0 and state[ENTERING] == 0.0:
-            i = _quiet(state, i, decisions, lowest, highest, closes, moments, wanted, rules, equity, drawdown)
+            i = _quiet(state, i, decisions, lowest, highest, closes, moments, wanted, rules, equity)
             if i == bars:
                 break
         while era + 1 < len(eras) and i >= eras[era + 1]:
@@ -136,24 +140,35 @@ def simulate(
                 stop = stops[i] if len(stops) > 0 else np.nan
                 target = targets[i] if len(targets) > 0 else np.nan
                 _act(state, orders, i, why, closes[i], moments[i], wanted[i], stop, target, rules, funds, terms[era])
-        state[PEAK] = max(state[PEAK], state[CASH] + state[HELD] * closes[i])
         equity[i] = state[CASH] + state[HELD] * closes[i]
-        drawdown[i] = equity[i] / state[PEAK] - 1.0
+        state[PEAK] = max(state[PEAK], equity[i])
+        state[DEEPEST] = min(state[DEEPEST], equity[i] / state[PEAK] - 1.0)
         i += 1
-    return orders[: int(state[COUNT])].copy(), int(state[REFUSED])
+    return orders[: int(state[COUNT])].copy(), int(state[REFUSED]), state[DEEPEST]
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def first_broken(market: Market) -> int:
+    """Number of the first bar whose prices contradict each other or that is not later than the one before; -1: none."""
+    opens, highs, lows, closes, moments = market
+    for i in range(len(closes)):
+        inner, outer = min(opens[i], closes[i]), max(opens[i], closes[i])
+        if not (0.0 < lows[i] <= inner and outer <= highs[i] < np.inf) or (i > 0 and moments[i] <= moments[i - 1]):
+            return i
+    return -1
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _quiet(
     state: Floats, start: int, decisions: int, lowest: Floats, highest: Floats, close: Floats, available_at: Integers,
-    wanted: Codes, rules: Rules, equity: Floats, drawdown: Floats,
+    wanted: Codes, rules: Rules, equity: Floats,
 ) -> int:  # fmt: skip
     """Mark bars to market until one where something may happen, and return its number; the number of bars if none.
 
     Nearly all bars are quiet: this is the loop that must be fast, so it keeps the state in variables. `lowest` and
     `highest`: the prices of each bar that count for barriers, its close in both where they are looked at on closes.
     """
-    cash, held, peak = state[CASH], state[HELD], state[PEAK]
+    cash, held, peak, deepest = state[CASH], state[HELD], state[PEAK], state[DEEPEST]
     settled = int(state[BLOCKED]) if held == 0.0 else (LONG if held > 0.0 else SHORT)
     floor, ceiling = -np.inf, np.inf
     if held != 0.0:
@@ -169,8 +184,9 @@ def _quiet(
             break
         worth = cash + held * price
         peak = max(peak, worth)
-        equity[i], drawdown[i] = worth, worth / peak - 1.0
-    state[PEAK] = peak
+        deepest = min(deepest, worth / peak - 1.0)
+        equity[i] = worth
+    state[PEAK], state[DEEPEST] = peak, deepest
     return bars
 
 

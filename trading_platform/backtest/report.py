@@ -61,6 +61,8 @@ def equity_plot(results: Sequence[Backtest]) -> "Figure":
     top, bottom = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot(days, equity, color=ACCENT, linewidth=1.1)
     top.axhline(sum(result.funds.cash for result in results), color=SOFT, linewidth=0.8, linestyle="--")
+    if equity.min() > 0 and equity.max() > 10 * equity.min():
+        top.set_yscale("log")
     peaks = np.maximum(np.maximum.accumulate(equity), sum(result.funds.cash for result in results))
     bottom.fill_between(days, (equity / peaks - 1.0) * 100.0, 0.0, color=WARN, alpha=0.4)
     top.set_ylabel("equity")
@@ -104,6 +106,7 @@ def grid_plot(trials: Sequence[Trial], axes: Mapping[str, Sequence[float]]) -> "
             cells[row, column], np.nan if trial.figures.sharpe is None else trial.figures.sharpe
         )
     largest = float(np.nanmax(np.abs(cells))) if np.isfinite(cells).any() else 1.0
+    area.set_facecolor("#e5e7eb")  # combinations that were not played
     shade = area.imshow(cells, origin="lower", aspect="auto", cmap="RdBu", vmin=-largest, vmax=largest)
     area.set_xticks(range(len(across)), [f"{value:g}" for value in across], fontsize=7)
     area.set_yticks(range(len(up)), [f"{value:g}" for value in up], fontsize=7)

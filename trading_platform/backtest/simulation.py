@@ -42,7 +42,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Backtest:
-    """What a run came to. `equity`, `drawdown` (n,): at each close, the latter as a fraction of the peak, never above 0.
+    """What a run came to. `equity` (n,): at each close; `deepest`: drawdown, a fraction of the peak, never above 0.
 
     `order_rows`: the kernel's order list; `refused`: entries that the account could not pay for at their fill.
     """
@@ -53,8 +53,14 @@ class Backtest:
     schedule: Schedule
     order_rows: Floats
     equity: Floats
-    drawdown: Floats
     refused: int
+    deepest: float
+
+    @cached_property
+    def drawdown(self) -> Floats:
+        """Below the highest equity until then (n,), as a fraction of it; the cash at the start counts."""
+        peaks = np.maximum.accumulate(np.maximum(self.equity, self.funds.cash))
+        return np.asarray(self.equity / peaks - 1.0, dtype=np.float64)
 
     @cached_property
     def orders(self) -> pl.DataFrame:
@@ -149,9 +155,9 @@ def run(
     """Play a strategy's wishes over bars. Raises ValueError on arrays that do not fit together or broken bars."""
     _check(bars.market, wishes, funds, finer)
     eras, terms = charge_terms(schedule, bars.days)
-    equity, drawdown = np.empty(len(bars)), np.empty(len(bars))
-    orders, refused = kernel.simulate(bars.market, wishes, finer, rules, funds, eras, terms, equity, drawdown)
-    return Backtest(bars, rules, funds, schedule, orders, equity, drawdown, refused)
+    equity = np.empty(len(bars))
+    orders, refused, deepest = kernel.simulate(bars.market, wishes, finer, rules, funds, eras, terms, equity)
+    return Backtest(bars, rules, funds, schedule, orders, equity, refused, deepest)
 
 
 def finer_bars(coarse: Bars, fine: Bars) -> Finer:
@@ -180,11 +186,11 @@ def _check(market: Market, wishes: Wishes, funds: Funds, finer: Finer) -> None:
         or len(finer.first) not in (0, bars + 1)
     ):
         raise ValueError(f"bars, wishes, stops and targets are of one length ({bars}), finer.first of one more")
-    low = np.minimum(market.open, market.close) >= market.low
-    if not (np.all(low & (np.maximum(market.open, market.close) <= market.high)) and np.all(market.low > 0)):
-        raise ValueError("each bar has 0 < low <= open, close <= high; quarantine the others before playing")
-    if np.any(np.diff(market.available_at) <= 0):
-        raise ValueError("bars must be in strictly ascending order of available_at")
+    if (broken := kernel.first_broken(market)) >= 0:
+        raise ValueError(
+            f"bar {broken} is broken: 0 < low <= open, close <= high is expected, and strictly ascending available_at; "
+            "quarantine such bars before playing"
+        )
     if not (funds.cash > 0 and (funds.quantity > 0 or 0 < funds.fraction <= 1)):
         raise ValueError(
             f"cash is above 0, and a quantity or a fraction in (0, 1] says how much to enter with; got {funds}"

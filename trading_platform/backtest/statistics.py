@@ -107,6 +107,6 @@ def held(result: Backtest) -> Floats:
 def _drawdown(results: Sequence[Backtest], curve: Floats, cash: float) -> float:
     """By bar for one account; for several by day, on whose closes all of them are known."""
     if len(results) == 1:
-        return float(results[0].drawdown.min())
+        return results[0].deepest
     peaks = np.maximum(np.maximum.accumulate(curve), cash)
     return float((curve / peaks - 1.0).min())
