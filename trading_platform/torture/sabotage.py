@@ -10,6 +10,7 @@ from trading_platform.execution import books, intents
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import Symbol
+from trading_platform.storage.group import EngineLease
 from trading_platform.venues.port import Ambiguous
 
 
@@ -19,12 +20,8 @@ def sending_mark_removed() -> None:
 
 
 def epoch_check_removed() -> None:
-    """An engine writes whether or not the lease is still its own."""
-
-    async def unchecked(self: GroupLease, session: object) -> None:
-        return None
-
-    GroupLease.check = GroupLease.renew = unchecked  # type: ignore[assignment,method-assign]
+    """An engine takes any lease of its group for its own."""
+    GroupLease._ours = lambda self: (EngineLease.group_id == self.group_id,)  # type: ignore[method-assign]
 
 
 def fills_applied_without_their_id() -> None:
