@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-TUNED_FOR = 75
+TUNED_FOR = 65
 """Number of blocks at which the sequence is tightest."""
-FIRST_LOOK = 13
+FIRST_LOOK = 12
 """No bounds before this many blocks: the running variance of fewer means too little."""
 LEARNT_BY = 50.0
 """Blocks after which half of the measured covariance of neighbours is believed."""
-LEAST_SHARE = 0.8
+LEAST_SHARE = 0.75
 """Of the variance, which neighbours that contradict each other may not reduce further."""
 
 
