@@ -29,7 +29,7 @@ from trading_platform.venues.zerodha.transport import KiteTransport
 STRATEGY = "barrier_long"
 SHARE_OF_CAPITAL = Decimal("0.02")
 SYMBOLS = {"binance": ("BTC/USDT", "ETH/USDT"), "zerodha": ("HDFCBANK", "INFY", "RELIANCE", "SBIN", "TCS")}
-CASH = {"binance": ("USDT", Decimal(1_000_000)), "zerodha": ("INR", Decimal(500_000_000))}
+CASH = {"binance": ("USDT", Decimal(1_000_000)), "zerodha": ("INR", Decimal(5_000_000_000))}
 """So much that an order is often more than the book holds: partial fills, and rests that wait."""
 ENOUGH = 10**15
 
