@@ -14,6 +14,7 @@ from trading_platform.torture.deployment import CASH, Traded
 from trading_platform.venues.zerodha.venue import tag_of
 
 ZERO = Decimal(0)
+OPEN_AT_VENUE = ("NEW", "PARTIALLY_FILLED")
 UNRESOLVED = ("SENDING", "PLANNED", "UNKNOWN", "SUBMITTED")
 
 
@@ -88,7 +89,11 @@ def _compare(databases: Databases, traded: Traded, theirs: Mapping[str, Any], ve
             verdict.doubled += count - 1
             say(f"decision {key} led to {count} orders")
 
-    unresolved = [each for each in waiting if intents[each.intent_id].state in UNRESOLVED]
+    rests = {str(row["client_order_id"]) for row in theirs["orders"] if row["state"] in OPEN_AT_VENUE}
+    resting = {order.intent_id for name, order in named.items() if name in rests}  # for the next morning's opening
+    unresolved = [
+        each for each in waiting if intents[each.intent_id].state in UNRESOLVED and each.intent_id not in resting
+    ]
     verdict.unresolved += len(unresolved)
     for each in unresolved:
         intent = intents[each.intent_id]
