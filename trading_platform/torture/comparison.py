@@ -15,7 +15,6 @@ from trading_platform.venues.zerodha.venue import tag_of
 
 ZERO = Decimal(0)
 OPEN_AT_VENUE = ("NEW", "PARTIALLY_FILLED")
-UNRESOLVED = ("SENDING", "PLANNED", "UNKNOWN", "SUBMITTED")
 
 
 @dataclass
@@ -63,10 +62,7 @@ def _compare(databases: Databases, traded: Traded, theirs: Mapping[str, Any], ve
         fills = session.scalars(select(Fill)).all()
         positions = session.scalars(select(Position).where(Position.quantity > 0)).all()
         intents = {each.intent_id: each for each in session.scalars(select(Intent))}
-        waiting = session.scalars(select(Outbox)).all()
-    named = {
-        tag_of(each.client_order_id) if traded.venue == "zerodha" else each.client_order_id: each for each in orders
-    }
+    named = {_name(traded, each.client_order_id): each for each in orders}
     at_venue = Counter(str(row["client_order_id"]) for row in theirs["orders"])
     say = _Say(traded, verdict.lines)
     verdict.orders += len(theirs["orders"])
@@ -89,18 +85,25 @@ def _compare(databases: Databases, traded: Traded, theirs: Mapping[str, Any], ve
             verdict.doubled += count - 1
             say(f"decision {key} led to {count} orders")
 
-    rests = {str(row["client_order_id"]) for row in theirs["orders"] if row["state"] in OPEN_AT_VENUE}
-    resting = {order.intent_id for name, order in named.items() if name in rests}  # for the next morning's opening
-    unresolved = [
-        each for each in waiting if intents[each.intent_id].state in UNRESOLVED and each.intent_id not in resting
-    ]
-    verdict.unresolved += len(unresolved)
-    for each in unresolved:
-        intent = intents[each.intent_id]
-        say(f"intent {intent.intent_id} is {intent.state} ({each.state})")
+    for intent in unsettled(databases, traded, theirs):
+        verdict.unresolved += 1
+        say(f"intent {intent.intent_id} is {intent.state}")
 
     _compare_fills(fills, theirs["fills"], traded, verdict, say)
     _compare_money(traded, fills, positions, theirs, verdict, say)
+
+
+def unsettled(databases: Databases, traded: Traded, theirs: Mapping[str, Any]) -> list[Intent]:
+    """Intents that are neither finished nor rest at the exchange, for the next morning's opening."""
+    rests = {str(row["client_order_id"]) for row in theirs["orders"] if row["state"] in OPEN_AT_VENUE}
+    with databases.group(traded.group_id) as session:
+        waiting = session.scalars(select(Intent).join(Outbox, Outbox.intent_id == Intent.intent_id)).all()
+    return [each for each in waiting if _name(traded, each.client_order_id) not in rests]
+
+
+def _name(traded: Traded, client_order_id: str) -> str:
+    """What the exchange knows an order of ours by."""
+    return tag_of(client_order_id) if traded.venue == "zerodha" else client_order_id
 
 
 def _compare_fills(

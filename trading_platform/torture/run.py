@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import Intent, Outbox
-from trading_platform.torture.comparison import Verdict, compare
+from trading_platform.torture.comparison import Verdict, compare, unsettled
 from trading_platform.torture.deployment import Deployment, Traded
 from trading_platform.torture.engines import LEASE_SECONDS, Nursery
 from trading_platform.torture.exchange import Exchange
@@ -35,7 +32,6 @@ FIRST_INSTRUCTIONS, LAST_INSTRUCTIONS = 20, 25_000
 FROM_OUTSIDE, PAUSED = 0.2, 0.2
 LONGEST_LIFE_SECONDS = 15.0
 SETTLE_SECONDS = 90.0
-RESTS_SECONDS = 8.0
 ORDER_FAULTS: tuple[tuple[float, dict[str, Any]], ...] = (
     (0.02, {"kind": "timed_out_400"}), (0.02, {"kind": "server_error", "status": 504, "accepted": True}),
     (0.02, {"kind": "server_error", "status": 502, "accepted": False}), (0.02, {"kind": "disconnect", "accepted": True}),
@@ -194,13 +190,10 @@ class Torture:
 
     def _close_day(self) -> None:
         """Evening: the day's book is whole, and every open outcome has to be settled before the next day begins."""
-        began = time.monotonic()
-        deadline = began + SETTLE_SECONDS
+        deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             self.market.close_day()
-            # An exit that never arrived goes out again in the evening, and rests for the next opening.
-            resting_too = time.monotonic() - began > RESTS_SECONDS
-            open_outcomes = self._open_outcomes(resting_too=resting_too)
+            open_outcomes = self._open_outcomes()
             if not open_outcomes:
                 self.days += 1
                 return
@@ -212,9 +205,10 @@ class Torture:
             self._look_after_engines()
             time.sleep(0.1)
 
-    def _open_outcomes(self, *, resting_too: bool) -> int:
-        databases = self.deployment.databases
-        return sum(_waiting(databases, each, resting_too=resting_too) for each in self.deployment.traded)
+    def _open_outcomes(self) -> int:
+        """Orders that are neither finished nor rest: what never arrived goes out again in the evening, and may."""
+        databases, theirs = self.deployment.databases, self.exchange.tell("/books")
+        return sum(len(unsettled(databases, each, theirs[each.account_id])) for each in self.deployment.traded)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -232,15 +226,6 @@ class Torture:
         self._close_day()
         time.sleep(LEASE_SECONDS + 1.0)
         return compare(self.deployment.databases, self.deployment.traded, self.exchange.tell("/books"))
-
-
-def _waiting(databases: Databases, traded: Traded, *, resting_too: bool) -> int:
-    """How many orders are not finished; `resting_too`: those that the venue has count as settled."""
-    unfinished = select(func.count()).select_from(Outbox).join(Intent, Intent.intent_id == Outbox.intent_id)
-    if resting_too:
-        unfinished = unfinished.where(Intent.state != "SUBMITTED")
-    with databases.group(traded.group_id) as session:
-        return session.scalar(unfinished) or 0
 
 
 def _alive(pid: int) -> bool:
