@@ -65,8 +65,6 @@ class Portfolio:
     currency: str
     venue: OrderVenue
     limits: Limits
-    keys_changed_at: datetime | None = None
-    """Of the keys that `venue` uses."""
     stakes: dict[StrategyId, Stake] = field(default_factory=dict)
     cash: Decimal = ZERO
     holdings: dict[tuple[StrategyId, Symbol], Holding] = field(default_factory=dict)
@@ -80,6 +78,8 @@ class Portfolio:
     net_today: Decimal = ZERO
     sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=1_000))
     """When the latest orders were sent, in seconds of the clock that rates are counted by."""
+    keys_changed_at: datetime | None = None
+    """Of the keys that `venue` uses."""
 
     @property
     def unsettled(self) -> set[Symbol]:
