@@ -11,10 +11,13 @@ import assets.features
 import assets.market_data
 import assets.marts
 import assets.models
+import assets.parity
+import assets.zerodha
 from assets.platform import Platform
 from jobs.definitions import JOBS, SCHEDULES
 from sensors.drift_retraining import drift_retraining
 from sensors.engine_observations import engine_observations
+from sensors.kite_watch import kite_watch
 from sensors.model_versions import new_model_versions
 
 ASSET_MODULES = [
@@ -23,10 +26,12 @@ ASSET_MODULES = [
     assets.models,
     assets.evaluation,
     assets.execution,
+    assets.parity,
+    assets.zerodha,
     assets.compliance,
     assets.marts,
 ]
-SENSORS = [drift_retraining, engine_observations, new_model_versions]
+SENSORS = [drift_retraining, engine_observations, kite_watch, new_model_versions]
 
 
 def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:

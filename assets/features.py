@@ -34,6 +34,27 @@ def features(context: dg.AssetExecutionContext, config: OnDataset, platform: Pla
     )
 
 
+@dg.asset_check(asset=features, description="A few hundred bars of history give the same row; live equals batch.")
+def forgets_and_serves_alike(config: OnDataset, platform: Platform) -> dg.AssetCheckResult:
+    from trading_platform.features.checks import SETTLED, check_symbols
+
+    frame = platform.lake.bars(platform.dataset_id(config.dataset_id))
+    bars = frame.filter(frame["symbol"] == frame["symbol"][-1])
+    if len(bars) <= SETTLED:
+        return dg.AssetCheckResult(passed=True, metadata={"not_checked": f"{len(bars)} bars of {SETTLED} say nothing"})
+    found = check_symbols(bars)[0]
+    never = [name for name, bars in found.history.items() if bars < 0]
+    return dg.AssetCheckResult(
+        passed=found.passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "never_settling": ", ".join(never) or "none",
+            "most_history": max(found.history.values(), default=199),
+            "differing_live": ", ".join(found.differing or []) or "none",
+        },
+    )
+
+
 @dg.asset_check(asset=features, blocking=True, description="Recomputed with the data cut at t, the row at t is equal.")
 def looks_at_no_future(config: OnDataset, platform: Platform) -> dg.AssetCheckResult:
     from trading_platform.features.lookahead import check_lookahead

@@ -12,6 +12,7 @@ TRADING = [
     st.Page("screens/signals.py", title="Signals", icon=":material/bolt:"),
     st.Page("screens/orders.py", title="Orders", icon=":material/receipt_long:"),
     st.Page("screens/risk.py", title="Risk", icon=":material/shield:"),
+    st.Page("screens/accounts.py", title="Accounts", icon=":material/account_balance:"),
 ]
 LEARNING = [
     st.Page("screens/models.py", title="Models and experiments", icon=":material/science:"),

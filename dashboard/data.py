@@ -411,7 +411,7 @@ def breakers(viewer: Viewer) -> list[dict[str, Any]]:
     return found
 
 
-def arm(name: str, confirmation: str) -> None:
+def rearm_breaker(name: str, confirmation: str) -> None:
     """Ask the engine to close a breaker; the words are `arm <name>`. Raises `Refused`."""
     change("POST", "/api/breakers/arm", body={"name": name, "confirmation": confirmation})
 
@@ -424,6 +424,41 @@ def halt(scope: str, reason: str, scope_id: str | None = None, action: str = "ca
 def clear_halt(halt_id: int, reason: str, confirmation: str) -> None:
     """Open one latch; the words are `clear <scope> <scope id>`. Raises `Refused`."""
     change("DELETE", f"/api/halts/{halt_id}", {"reason": reason, "confirmation": confirmation})
+
+
+# --- exchange accounts -----------------------------------------------------------------------------------------------
+
+
+def exchange_accounts(view: View) -> list[dict[str, Any]]:
+    """All open accounts of the user, live ones first."""
+    found = [row for row in _books(view, "/api/accounts") if row["closed_at"] is None]
+    return sorted(found, key=lambda row: row["kind"] != "live")
+
+
+def kite_sessions(view: View) -> dict[str, dict[str, Any]]:
+    """{account id: its log-in of today} of the viewer's own accounts at Zerodha."""
+    if not any(row["venue"] == "zerodha" and row["kind"] == "live" for row in exchange_accounts(view)):
+        return {}
+    return {row["account_id"]: row for row in ask_live(view.viewer.user_id, "/api/kite/sessions")}
+
+
+def connect(venue: str, api_key: str, api_secret: str, source_address: str | None) -> None:
+    """Keep the keys of a live account. Raises `Refused`."""
+    body = {"venue": venue, "api_key": api_key, "api_secret": api_secret, "source_address": source_address}
+    change("POST", "/api/accounts", body=body)
+
+
+def arm(account_id: str, confirmation: str) -> None:
+    """Let an account trade real money; the words are `arm <account id>`. Raises `Refused`."""
+    change("PUT", f"/api/accounts/{quote(account_id, safe='')}/armed", body={"confirmation": confirmation})
+
+
+def disarm(account_id: str) -> None:
+    change("DELETE", f"/api/accounts/{quote(account_id, safe='')}/armed")
+
+
+def log_out_of_kite(account_id: str) -> None:
+    change("DELETE", "/api/kite/session", {"account": account_id})
 
 
 # --- compliance ------------------------------------------------------------------------------------------------------

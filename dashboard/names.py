@@ -98,6 +98,11 @@ def moment(value: str | datetime | pd.Timestamp | None) -> str:
     return f"{pd.Timestamp(value).tz_convert('UTC'):%Y-%m-%d %H:%M} UTC"
 
 
+def moment_in_india(value: str | datetime) -> str:
+    """The same in Indian time, which is what a trader at NSE goes by: `2026-11-19 09:00 IST`."""
+    return f"{pd.Timestamp(value).tz_convert('Asia/Kolkata'):%Y-%m-%d %H:%M} IST"
+
+
 def condition(value: str) -> str:
     """`sideways` -> `Sideways`, `us` -> `US`."""
     return value.upper() if value == "us" else value.replace("_", " ").capitalize()

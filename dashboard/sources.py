@@ -108,7 +108,7 @@ def _request(token: str, method: str, path: str, parameters: Mapping[str, str], 
     if response.status_code == httpx.codes.UNAUTHORIZED:
         raise LoggedOut
     if response.is_success:
-        return response.json()
+        return response.json() if response.content else None
     refused = response.status_code in (403, 404, 409, 422)
     raise (Refused if refused else Unavailable)(_problem(response))
 

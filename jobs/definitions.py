@@ -40,7 +40,7 @@ model_cards = dg.define_asset_job(
 )
 execution = dg.define_asset_job(
     "execution",
-    selection=dg.AssetSelection.assets("live_execution", "trade_outcomes"),
+    selection=dg.AssetSelection.assets("live_execution", "trade_outcomes", "parity_report"),
     partitions_def=partitions.groups,
     description="Ask a group's engine to run, report what it shows, collect its outcomes.",
 )
@@ -65,7 +65,14 @@ compact = dg.define_asset_job(
     tags=MAX_RUNTIME,
 )
 
-JOBS = [compact, collect, train, retrain, evaluate, model_cards, execution, marts, compliance]
+morning = dg.define_asset_job(
+    "morning",
+    selection=dg.AssetSelection.assets("kite_preflight"),
+    description="Whether orders of every account at Zerodha would get through today.",
+    tags=MAX_RUNTIME,
+)
+
+JOBS = [compact, collect, train, retrain, evaluate, model_cards, execution, marts, compliance, morning]
 
 
 @dg.schedule(
@@ -113,4 +120,13 @@ daily_compaction = dg.ScheduleDefinition(
     description="00:40 UTC: the lake's small files of the day become few.",
 )
 
-SCHEDULES = [daily_compaction, weekly_retraining, evaluation_schedule, marts_schedule, daily_compliance]
+kite_morning = dg.ScheduleDefinition(
+    name="kite_morning",
+    job=morning,
+    cron_schedule="45 8 * * 1-5",
+    execution_timezone="Asia/Kolkata",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="08:45 IST on weekdays, a quarter of an hour before the pre-open.",
+)
+
+SCHEDULES = [kite_morning, daily_compaction, weekly_retraining, evaluation_schedule, marts_schedule, daily_compliance]

@@ -16,17 +16,28 @@ ASSETS = {
     "features": {"features"},
     "models": {"baseline_model", "model_card", "retrained_model", "serving", "trained_model"},
     "evaluation": {"ab_evaluation", "drift_report", "model_performance", "promotion"},
-    "execution": {"live_execution", "trade_outcomes"},
+    "execution": {"kite_preflight", "live_execution", "parity_report", "trade_outcomes"},
 }
-JOBS = {"compact", "collect", "train", "retrain", "evaluate", "model_cards", "execution", "marts", "compliance"}
-SENSORS = {"drift_retraining", "engine_observations", "new_model_versions"}
+JOBS = {
+    "compact",
+    "collect",
+    "train",
+    "retrain",
+    "evaluate",
+    "model_cards",
+    "execution",
+    "marts",
+    "compliance",
+    "morning",
+}
+SENSORS = {"drift_retraining", "engine_observations", "kite_watch", "new_model_versions"}
 SCHEDULES = {
     "weekly_retraining", "evaluation_every_10_minutes", "marts_every_15_minutes", "daily_compliance",
-    "daily_compaction",
+    "daily_compaction", "kite_morning",
 }  # fmt: skip
 CHECKS = {
-    "bars:expectations", "bars:history_is_complete", "features:looks_at_no_future", "live_execution:engine_alive",
-    "audit_verification:chains_are_whole",
+    "bars:expectations", "bars:history_is_complete", "features:forgets_and_serves_alike", "features:looks_at_no_future",
+    "live_execution:engine_alive", "audit_verification:chains_are_whole", "kite_preflight:all_ready",
 }  # fmt: skip
 
 

@@ -37,9 +37,17 @@ COMMANDS: dict[str, Entry] = {
     "scorer": Entry("trading_platform.strategies.commands:scorer", "Service: turn closed bars into signals."),
     "engine": Entry("trading_platform.execution.commands:engine", "Service: trade one user group's accounts."),
     "halt": Entry("trading_platform.execution.halt_commands:halt", "The kill switch: show, set and clear halts."),
+    "kite": Entry("trading_platform.venues.zerodha.commands:app", "Zerodha: log in, log out, the morning's preflight."),
     "sandbox": Entry("trading_platform.sandbox.commands:app", "An exchange of your own, for paper trading."),
+    "torture": Entry(
+        "trading_platform.torture.commands:torture", "Kill engines, exchange and database at random; compare all books."
+    ),
     "api": Entry("trading_platform.api.commands:api", "Service: HTTP API, log-in, live streams."),
+    "backtest": Entry("trading_platform.backtest.commands:backtest", "Play a strategy over files, and criticise it."),
     "models": Entry("trading_platform.learning.commands:models", "Model versions, lineage, what was live when."),
+    "learn": Entry(
+        "trading_platform.learning.learn_commands:learn", "Learn and measure on data of your own, without a platform."
+    ),
     "users": Entry("trading_platform.accounts.commands:users", "Add people, set passwords, disable log-ins."),
     "import-legacy": Entry("trading_platform.api.legacy:import_legacy", "Take over users, keys, sessions, the model."),
     "audit": Entry("trading_platform.compliance.commands:audit", "Seal, verify and show the audit trail."),

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     sandbox_admin_token: SecretStr | None = Field(
         default=None, description="Bearer token of the sandbox's own control routes (replay clock, accounts, books)."
     )
+    exceptional_days: Path | None = Field(
+        default=None,
+        description="TOML file of closures and special sessions that exchanges announced since this release; it wins over "
+        "the package's own for the dates it names.",
+    )
     otlp_endpoint: str | None = Field(
         default=None,
         description="OpenTelemetry collector (OTLP over HTTP). Unset: spans go to <home>/logs/traces.jsonl.",

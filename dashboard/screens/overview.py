@@ -6,6 +6,16 @@ from dashboard import charts, data, live, names, tables
 
 view = data.view()
 st.title("Overview")
+if view.is_own:
+    for session in data.kite_sessions(view).values():
+        if session["wanted_by"]:
+            left, right = st.columns([5, 1], vertical_alignment="center")
+            left.warning(
+                f"**Log in to Zerodha.** Today's trading is from {names.moment_in_india(session['wanted_by'])}; without a log-in "
+                f"nothing is traded for account `{session['account_id']}`.",
+                icon=":material/lock:",
+            )
+            right.link_button("Log in", f"/api/kite/login?account={session['account_id']}", type="primary")
 if view.is_own and (view.market is None or view.market.is_current):
     live.tiles()
 

@@ -76,7 +76,7 @@ else:
             typed = st.text_input(f"Type `arm` and its name, such as `arm {still_open[0]}`")
             if st.form_submit_button("Arm again"):
                 try:
-                    data.arm(name, typed)
+                    data.rearm_breaker(name, typed)
                 except Refused as refusal:
                     st.toast(str(refusal))
                 st.rerun()

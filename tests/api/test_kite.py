@@ -57,7 +57,7 @@ async def test_a_log_in_from_end_to_end(api: Api, broker: Replayed) -> None:
     state = await state_of(api, headers)
     query = {"request_token": "req", "state": state, "status": "success", "action": "login"}
     done = await api.client.get("/api/kite/callback", params=query, headers=headers)
-    assert (done.status_code, done.headers["location"]) == (303, "/app/")
+    assert (done.status_code, done.headers["location"]) == (303, "/app/accounts")
     assert broker.asked[-1].form["checksum"] == sha256(b"the_keyreqsecret_z").hexdigest()
     account = vaulted.account_of(api.databases, ACCOUNT)
     vault = Vault(api.databases.settings)

@@ -243,8 +243,8 @@ class Work:
         if decision == "retrain":
             features["volatility_24"] |= {"statistic": 0.11, "p_value": 0.001, "drifted": True}
         errors = {
-            "ADWIN on error": {"state": "none", "since": None, "statistic": 0.4512},
-            "HDDM-W on log_loss": {
+            "retrain on error": {"state": "none", "since": None, "statistic": 0.4512},
+            "warning on log_loss": {
                 "state": "none" if decision == "none" else "warning", "statistic": 0.2311,
                 "since": None if decision == "none" else (until - 9 * HOUR).isoformat(),
             },

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import altair
 import httpx
@@ -13,7 +14,7 @@ from tests.dashboard.seeding import HELD
 from trading_platform.identifiers import GroupId
 from trading_platform.stack.servers import free_port
 from trading_platform.storage.control import Halt
-from trading_platform.storage.group import EquityPoint, Order, Outcome
+from trading_platform.storage.group import Account, EquityPoint, Order, Outcome
 
 pytestmark = pytest.mark.xdist_group("dashboard")
 SYNTHETIC = "Synthetic data."
@@ -143,6 +144,35 @@ def test_the_kill_switch_stops_and_only_the_typed_words_let_go(working: Platform
     browser.button("Let trading go on").click()
     browser.look()
     assert not browser.at.error or not shown(list(browser.at.error), "prices look wrong")
+
+
+def test_an_account_is_connected_and_only_the_typed_words_arm_it(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_ann")
+    browser.open("accounts")
+    at = browser.at
+    for label, value in (("API key", "a_kite_key"), ("API secret", "a_kite_secret")):
+        next(each for each in at.text_input if each.label == label).set_value(value)
+    next(each for each in at.button if each.label == "Connect").click().run()
+    browser.look()
+    with working.databases.group(GroupId("g1")) as session:
+        live = session.scalars(select(Account).where(Account.user_id == "u_ann", Account.kind == "live")).one()
+        account_id = live.account_id
+    assert "a_kite_secret" not in browser.text
+    assert "Not logged in" in browser.text
+    typed = next(each for each in at.text_input if "To trade real money" in each.label)
+    typed.set_value("yes")
+    next(each for each in at.button if each.label == "Arm").click().run()
+    assert any("Confirmation does not match" in str(each.value) for each in at.error)
+    next(each for each in at.text_input if "To trade real money" in each.label).set_value(f"arm {account_id}")
+    next(each for each in at.button if each.label == "Arm").click().run()
+    browser.look()
+    assert any("Armed for real money" in str(each.value) for each in at.error)
+    next(each for each in at.button if each.label == "Disarm").click().run()
+    browser.look()
+    with working.databases.group(GroupId("g1")) as session:
+        row = session.get_one(Account, ("u_ann", account_id))
+        assert row.armed_at is None
+        row.closed_at = datetime.now(UTC)
 
 
 def test_an_alert_is_taken_by_whoever_says_so(working: Platform, enter: Enter) -> None:

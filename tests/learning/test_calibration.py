@@ -75,6 +75,19 @@ def test_sigmoid_finds_the_planted_curve() -> None:
     assert (fitted.slope, fitted.intercept) == pytest.approx((0.5, -0.3), abs=0.05)
 
 
+def test_a_few_dozen_samples_claim_no_certainty() -> None:
+    """On scores that mean nothing the fitted curve strays from the base rate; the prior keeps it near."""
+    rng = np.random.default_rng(11)
+    strayed = []
+    for _ in range(200):
+        scores = rng.uniform(0.2, 0.8, 60)
+        labels = (rng.random(60) < 0.5).astype(np.int8)
+        strayed.append(abs(fit_sigmoid(scores, labels).one(0.8) - labels.mean()))
+    # without the prior it is .204 on these draws, and a separable window says 1
+    assert np.quantile(strayed, 0.95) < 0.19
+    assert fit_sigmoid(np.linspace(0.4, 0.6, 40), (np.arange(40) >= 20).astype(np.int8)).one(0.6) < 0.75
+
+
 def test_a_score_that_points_the_wrong_way_gives_the_base_rate() -> None:
     scores, labels, _ = draw(3, 5_000, slope=-1.0)
     fitted = fit_sigmoid(scores, labels)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trading_platform.learning.validation import TooFewRowsError, walk_forward
+from trading_platform.learning.validation import TooFewRowsError, combinatorial, paths, walk_forward
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,3 +56,43 @@ def test_too_few_rows_say_so() -> None:
 def test_unsorted_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="sorted"):
         walk_forward(np.array([3, 1, 2]), np.array([4, 2, 3]), folds=1, embargo=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    moments=st.integers(60, 200),
+    symbols=st.integers(1, 3),
+    groups=st.integers(3, 7),
+    embargo=st.integers(0, 4),
+    horizon=st.integers(1, 4),
+)
+def test_combinatorial_training_labels_share_no_moment_with_tested_ones(
+    seed: int, moments: int, symbols: int, groups: int, embargo: int, horizon: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    start = np.repeat(np.arange(moments), symbols)
+    end = start + rng.integers(1, horizon + 1, len(start))
+    splits = combinatorial(start, end, groups=groups, test_groups=2, embargo=embargo)
+    assert len(splits) == groups * (groups - 1) // 2
+    for split in splits:
+        assert len(split.test) == 2
+        for rows in split.test.values():
+            before = start[split.train] < start[rows[0]]
+            assert (end[split.train][before] + embargo <= start[rows[0]]).all()
+            assert (start[split.train][~before] >= end[rows].max() + embargo).all()
+    tested = np.concatenate([rows for split in splits for rows in split.test.values()])
+    assert (np.bincount(tested) == groups - 1).all()  # every row by k / N of the splits
+    found = paths(splits)
+    assert len(found) == groups - 1  # k / N * C(N, k), section 12.3
+    for path in found:
+        assert set(path) == set(range(groups))
+        assert all(group in splits[number].test for group, number in path.items())
+
+
+def test_groups_that_cannot_be_are_refused() -> None:
+    start = np.arange(100)
+    with pytest.raises(ValueError, match="test_groups"):
+        combinatorial(start, start + 1, groups=4, test_groups=4, embargo=0)
+    with pytest.raises(TooFewRowsError):
+        combinatorial(start, start + 90, groups=4, test_groups=2, embargo=0)

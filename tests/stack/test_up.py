@@ -155,7 +155,8 @@ def test_serving_status_recovery_and_down(platform_of_its_own: Platform) -> None
     first.communicate()
     second = platform_of_its_own.start("up", "--port", port, "--speed", "max")
     _until_line(second, "REPLACED")
-    assert not database.is_running()
+    # Where nobody reaps orphans (a container without an init), an ended process stays as a zombie.
+    assert not database.is_running() or database.status() == psutil.STATUS_ZOMBIE
 
     # In the middle of the pass: that is interrupted as by Ctrl-C, and everything is gone when `down` returns.
     pids = [int(str(entry["pid"])) for entry in platform_of_its_own.state()["services"].values() if entry["pid"]]  # type: ignore[index]

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -30,16 +29,18 @@ FIRST_USERS_FILE = "first-users.txt"
 _GROUP_ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
-FIRST_LIMITS: dict[str, Any] = {
-    "max_order_notional": Decimal("25000"),
-    "max_position_notional": Decimal("50000"),
-    "max_open_positions": 10,
-    "max_orders_per_second": 10,
-    "max_orders_per_day": 10_000,
-    "max_daily_loss": Decimal("10000"),
-}
-DEFAULT_RISK_LIMITS = {"USDT": FIRST_LIMITS, "INR": FIRST_LIMITS}
-"""Revision 1 of a new trader's limits, by currency: tight in rupees. Traders lower them; an admin raises them."""
+DEFAULT_RISK_LIMITS: dict[str, dict[str, Decimal | int]] = {
+    "USDT": {
+        "max_order_notional": Decimal(25_000), "max_position_notional": Decimal(50_000), "max_open_positions": 10,
+        "max_orders_per_second": 10, "max_orders_per_day": 10_000, "max_daily_loss": Decimal(10_000),
+    },
+    "INR": {
+        "max_order_notional": Decimal(1_500_000), "max_position_notional": Decimal(3_000_000), "max_open_positions": 10,
+        "max_orders_per_second": 8, "max_orders_per_day": 4_500, "max_daily_loss": Decimal(150_000),
+    },
+}  # fmt: skip
+"""Revision 1 of a new trader's limits, by the currency of an account. Traders lower them; an admin raises them. In rupees
+an order may be a lot of an index, and rates are what Zerodha leaves for entries."""
 
 
 class UserError(ValueError):

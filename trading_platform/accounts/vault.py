@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -48,14 +49,22 @@ class Vault:
         """The master key that seals new secrets."""
         return max(self._master_keys)
 
-    def seal(self, user_id: UserId, account_id: AccountId, name: str, secret: SecretStr | str) -> Credential:
-        """A row, not yet in any session, that holds `secret` under the newest master key."""
+    def seal(
+        self, user_id: UserId, account_id: AccountId, name: str, secret: SecretStr | str,
+        expires_at: datetime | None = None,
+    ) -> Credential:  # fmt: skip
+        """A row, not yet in any session, that holds `secret` under the newest master key.
+
+        `expires_at`: of a session, after which its account counts as not logged in.
+        """
         plain = secret.get_secret_value() if isinstance(secret, SecretStr) else secret
         data_key, nonce = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(NONCE_BYTES)
         row = Credential(
             user_id=user_id,
             account_id=account_id,
             name=name,
+            created_at=datetime.now(UTC),
+            expires_at=expires_at,
             nonce=nonce,
             ciphertext=AESGCM(data_key).encrypt(nonce, plain.encode(), _binding(user_id, account_id, name)),
         )

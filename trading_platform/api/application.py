@@ -22,7 +22,18 @@ from trading_platform.api import pages, problems
 from trading_platform.api.access_log import TELEMETRY, AccessLog
 from trading_platform.api.identity import Services
 from trading_platform.api.live import LiveHub
-from trading_platform.api.routes import books, breakers, configuration, halts, health, kite, learning, login, stream
+from trading_platform.api.routes import (
+    books,
+    breakers,
+    configuration,
+    halts,
+    health,
+    kite,
+    learning,
+    live_accounts,
+    login,
+    stream,
+)
 from trading_platform.observability import alerts
 from trading_platform.observability.heartbeat import BEAT_EVERY_SECONDS, beat_async
 from trading_platform.storage.databases import Databases
@@ -64,7 +75,7 @@ def create_app(databases: Databases, instance: str = "api") -> FastAPI:
     app.state.services = services
     app.add_middleware(AccessLog)
     problems.install(app)
-    for topic in (login, books, learning, configuration, halts, breakers, kite, health, stream):
+    for topic in (login, books, live_accounts, learning, configuration, halts, breakers, kite, health, stream):
         app.include_router(topic.router)
 
     @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)

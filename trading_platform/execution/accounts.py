@@ -5,20 +5,22 @@ An engine builds portfolios when it starts, and again whenever it cannot be sure
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
+from functools import cache
 
-import orjson
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from redis.asyncio import Redis
+from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from trading_platform.accounts.sessions import valkey
 from trading_platform.accounts.vault import Vault
 from trading_platform.execution.breakers import VenueBreaker
 from trading_platform.execution.limits import LimitBook
 from trading_platform.execution.portfolio import Holding, Portfolio, Stake
 from trading_platform.execution.watched_venue import WatchedVenue
-from trading_platform.identifiers import AccountId, DatasetId, StrategyId, Symbol, UserId
-from trading_platform.settings import Settings
+from trading_platform.identifiers import AccountId, DatasetId, GroupId, StrategyId, Symbol, UserId
+from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import (
     Account,
     Credential,
@@ -33,13 +35,15 @@ from trading_platform.storage.group import (
 )
 from trading_platform.venues.binance import BinanceVenue
 from trading_platform.venues.port import OrderVenue, QueryFailedError
+from trading_platform.venues.zerodha import vaulted
+from trading_platform.venues.zerodha.limits import OrdersOnRecord, RateLimiter
 from trading_platform.venues.zerodha.transport import ROOT as KITE
 from trading_platform.venues.zerodha.transport import KiteTransport
-from trading_platform.venues.zerodha.vaulted import ABOUT, ADDRESS
 from trading_platform.venues.zerodha.venue import ZerodhaVenue
 
 ZERO = Decimal(0)
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+VENUES_WITH_LOGIN = ("zerodha",)
+_ITS_OWN = (Credential.user_id == Account.user_id, Credential.account_id == Account.account_id)
 
 
 @dataclass(frozen=True)
@@ -57,18 +61,19 @@ class Terms:
 
 async def tradable_accounts(
     session: AsyncSession, dataset_id: DatasetId, live_venue: str | None
-) -> list[tuple[str, str]]:
-    """(user, account) of every open account that may trade on this dataset, in order.
+) -> list[tuple[str, str, datetime]]:
+    """(user, account, when its keys changed last) of every open account that may trade on this dataset, in order.
 
     `live_venue`: the venue of a live market, whose armed accounts belong to it without naming it. A live account that
-    its owner has not armed, or that has no keys, is left out: nothing is sent for it, and it keeps nobody from trading.
+    its owner has not armed, that has no keys, or whose session is over is left out: nothing is sent for it, and it keeps
+    nobody from trading.
     """
     rows = await session.execute(
-        select(Account.user_id, Account.account_id)
+        select(Account.user_id, Account.account_id, _keys_changed_at())
         .where(*_tradable(dataset_id, live_venue))
         .order_by(Account.account_id)
     )
-    return [(user_id, account_id) for user_id, account_id in rows]
+    return [(user_id, account_id, changed_at) for user_id, account_id, changed_at in rows]
 
 
 async def terms(session: AsyncSession) -> Terms:
@@ -85,7 +90,7 @@ async def terms(session: AsyncSession) -> Terms:
 
 
 async def load_portfolios(
-    session: AsyncSession, settings: Settings, dataset_id: DatasetId, live_venue: str | None,
+    databases: Databases, group_id: GroupId, session: AsyncSession, dataset_id: DatasetId, live_venue: str | None,
     market_time: datetime | None, now: Callable[[], datetime], watch: Callable[[str], VenueBreaker],
 ) -> list[Portfolio]:  # fmt: skip
     """All accounts of the dataset with terms, holdings and the day's counts; cash is asked of the venue later.
@@ -93,13 +98,13 @@ async def load_portfolios(
     `now`: the market's clock, by which venues with sessions decide what may be sent. `watch`: the breaker that counts
     the calls of an account.
     """
-    vault = Vault(settings)
-    accounts = await session.scalars(
-        select(Account).where(*_tradable(dataset_id, live_venue)).order_by(Account.account_id)
+    vault = Vault(databases.settings)
+    accounts = await session.execute(
+        select(Account, _keys_changed_at()).where(*_tradable(dataset_id, live_venue)).order_by(Account.account_id)
     )
     in_force = await terms(session)
     portfolios = []
-    for account in accounts.all():
+    for account, keys_changed_at in accounts.tuples().all():
         keys = await _keys(session, vault, account)
         portfolio = Portfolio(
             user_id=UserId(account.user_id),
@@ -107,11 +112,12 @@ async def load_portfolios(
             kind=account.kind,
             armed=account.kind == "live" and account.armed_at is not None,
             currency=account.currency,
-            venue=WatchedVenue(_venue(settings, account, keys, now), watch(account.account_id)),
+            venue=WatchedVenue(_venue(databases, group_id, account, keys, now), watch(account.account_id)),
+            keys_changed_at=keys_changed_at,
             limits=None,
             holdings=await _holdings(session, account),
-            session_ends_at=_session_end(account, keys),
-            registered_address=keys.get(ADDRESS),
+            session_ends_at=await _session_end(session, account),
+            registered_address=keys.get(vaulted.ADDRESS),
             peak_equity=await _peak_equity(session, account),
         )
         in_force.apply(portfolio)
@@ -127,14 +133,23 @@ def _tradable(dataset_id: DatasetId, live_venue: str | None) -> tuple[ColumnElem
         Account.dataset_id == dataset_id,
         and_(Account.dataset_id.is_(None), Account.kind == "live", Account.venue == live_venue),
     )
-    has_keys = exists().where(
-        Credential.user_id == Account.user_id, Credential.account_id == Account.account_id,
-        Credential.name == "api_secret",
+    has_keys = exists().where(*_ITS_OWN, Credential.name == "api_secret")
+    is_logged_in = or_(
+        Account.kind == "sandbox", Account.venue.not_in(VENUES_WITH_LOGIN),
+        exists().where(*_ITS_OWN, Credential.name == vaulted.TOKEN, Credential.expires_at > func.now()),
     )  # fmt: skip
-    return belongs, Account.closed_at.is_(None), or_(Account.kind == "sandbox", Account.armed_at.is_not(None)), has_keys
+    allowed = or_(Account.kind == "sandbox", Account.armed_at.is_not(None))
+    return belongs, Account.closed_at.is_(None), allowed, has_keys, is_logged_in
 
 
-def _venue(settings: Settings, account: Account, keys: Mapping[str, str], now: Callable[[], datetime]) -> OrderVenue:
+def _keys_changed_at() -> ScalarSelect[datetime]:
+    return select(func.max(Credential.created_at)).where(*_ITS_OWN).correlate(Account).scalar_subquery()
+
+
+def _venue(
+    databases: Databases, group_id: GroupId, account: Account, keys: Mapping[str, str], now: Callable[[], datetime]
+) -> OrderVenue:
+    settings = databases.settings
     live, armed = account.kind == "live", account.armed_at is not None
     sandbox = settings.sandbox_kite_url if account.venue == "zerodha" else settings.sandbox_url
     if not live and sandbox is None:
@@ -143,12 +158,25 @@ def _venue(settings: Settings, account: Account, keys: Mapping[str, str], now: C
             "(`trading-platform up`) or set TP_SANDBOX_URL and TP_SANDBOX_KITE_URL"
         )
     if account.venue == "zerodha":
+        limiter = _kite_limits(databases, group_id, account, keys["api_key"]) if live else None
         transport = KiteTransport(
-            keys["api_key"], keys.get("access_token"), root=KITE if live else sandbox or "",
-            source_address=keys.get(ADDRESS) if live else None,
+            keys["api_key"], keys.get(vaulted.TOKEN), root=KITE if live else sandbox or "",
+            source_address=keys.get(vaulted.ADDRESS), limiter=limiter,
         )  # fmt: skip
-        return ZerodhaVenue(transport, now, armed=armed)
+        return ZerodhaVenue(transport, now, armed=armed, account_id=AccountId(account.account_id))
     return BinanceVenue(None if live else sandbox, keys["api_key"], keys["api_secret"], armed=armed)
+
+
+def _kite_limits(databases: Databases, group_id: GroupId, account: Account, api_key: str) -> RateLimiter:
+    """The broker's limits. A replay's days pass in minutes, so that the sandbox's accounts are not counted."""
+    sent = OrdersOnRecord(databases, group_id, UserId(account.user_id), AccountId(account.account_id))
+    return RateLimiter(_valkey(databases), account.account_id, api_key, sent)
+
+
+@cache
+def _valkey(databases: Databases) -> Redis:
+    """One pool of connections for all accounts of a process."""
+    return valkey(databases.settings)
 
 
 async def _keys(session: AsyncSession, vault: Vault, account: Account) -> Mapping[str, str]:
@@ -215,11 +243,15 @@ async def _count_day(session: AsyncSession, portfolio: Portfolio, market_time: d
         portfolio.book_result(StrategyId(strategy_id), net)
 
 
-def _session_end(account: Account, keys: Mapping[str, str]) -> datetime | None:
-    """When the session of a live account at a broker with daily log-ins ends; long ago where nobody has logged in."""
-    if account.kind != "live" or account.venue != "zerodha":
+async def _session_end(session: AsyncSession, account: Account) -> datetime | None:
+    """When the session of a live account at a broker with daily log-ins ends; None for others."""
+    if account.kind != "live" or account.venue not in VENUES_WITH_LOGIN:
         return None
-    return datetime.fromisoformat(orjson.loads(keys[ABOUT])["expires_at"]) if ABOUT in keys else NEVER
+    token = (
+        Credential.user_id == account.user_id, Credential.account_id == account.account_id,
+        Credential.name == vaulted.TOKEN,
+    )  # fmt: skip
+    return await session.scalar(select(Credential.expires_at).where(*token))
 
 
 async def _peak_equity(session: AsyncSession, account: Account) -> Decimal:

@@ -33,6 +33,7 @@ from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.reconciliation import reconcile, say
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.shares import Errand, FairShares
+from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
 from trading_platform.execution.withdrawal import at_most_held, cancel_entries
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
@@ -44,7 +45,7 @@ from trading_platform.storage.control import Experiment, Group, Halt, MarketProg
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent, SignalCursor
 from trading_platform.storage.lease import LeaseLostError, process_name
-from trading_platform.venues.port import QueryFailedError
+from trading_platform.venues.port import AuthLostError, QueryFailedError
 
 log = structlog.get_logger(__name__)
 
@@ -121,12 +122,23 @@ class Engine:
                 await self._session(keeping)
             except AccountsChanged:
                 log.info("accounts_changed", group=self.group_id)
+            except AuthLostError as lost:
+                await self._take_lost_session(lost)
             except RECOVERABLE as error:
                 log.warning("engine_session_ends", group=self.group_id, error=f"{type(error).__name__}: {error}"[:400])
                 self.lease.state = "HALTED"
                 await self._pause(RETRY_SECONDS)
             finally:
                 await self._end_session(keeping)
+
+    async def _take_lost_session(self, lost: AuthLostError) -> None:
+        portfolio = next((each for each in self.portfolios if each.account_id == lost.account_id), None)
+        try:
+            if portfolio is not None:
+                await take_lost_session(self.databases, self.group_id, portfolio, str(lost))
+        except RECOVERABLE as error:
+            log.warning("session_not_renewed", account=lost.account_id, error=str(error)[:300])
+            await self._pause(RETRY_SECONDS)
 
     # --- a session: from lease to trouble ----------------------------------------------------------------------------
 
@@ -162,7 +174,7 @@ class Engine:
                 self.market_time = cursor.market_time if cursor else None
                 await self.breakers.load(session)
                 self.portfolios = await load_portfolios(
-                    session, self.databases.settings, self.dataset_id, self.live_venue, self.market_time,
+                    self.databases, self.group_id, session, self.dataset_id, self.live_venue, self.market_time,
                     lambda: self._now() or datetime.now(UTC), self.breakers.venue,
                 )  # fmt: skip
             if self.portfolios or self.stop.is_set():
@@ -369,7 +381,7 @@ class Engine:
         async with self.databases.group_async(self.group_id) as session:
             accounts = await tradable_accounts(session, self.dataset_id, self.live_venue)
             in_force = await terms(session)
-        if accounts != [(portfolio.user_id, portfolio.account_id) for portfolio in self.portfolios]:
+        if accounts != [(each.user_id, each.account_id, each.keys_changed_at) for each in self.portfolios]:
             raise AccountsChanged
         for portfolio in self.portfolios:
             in_force.apply(portfolio)

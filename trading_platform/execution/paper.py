@@ -9,12 +9,14 @@ from typing import Any
 import httpx
 from sqlalchemy import delete, select
 
+from trading_platform.accounts.users import ensure_risk_limits
 from trading_platform.accounts.vault import Vault
-from trading_platform.identifiers import AccountId, DatasetId, GroupId, UserId, content_id
+from trading_platform.identifiers import AccountId, DatasetId, GroupId, Symbol, UserId, content_id
+from trading_platform.markets.instruments import is_index
 from trading_platform.settings import Settings
 from trading_platform.storage.control import Dataset, User
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import Account, Credential, RiskLimits, Subscription
+from trading_platform.storage.group import Account, Credential, Subscription
 from trading_platform.strategies.definition import StrategyDefinition, strategy_of
 from trading_platform.venues.zerodha.login import LoginRefusedError, open_session
 from trading_platform.venues.zerodha.transport import KiteTransport, Success
@@ -33,7 +35,9 @@ class Terms:
 
 
 BINANCE = Terms("binance", "USDT", Decimal(100_000))
-ZERODHA = Terms("zerodha", "INR", Decimal(100_000))
+SHARES = Terms("zerodha", "INR", Decimal(100_000))
+INDEX = Terms("zerodha", "INR", Decimal(6_000_000))
+"""A lot of an index is worth a million rupees and more, and no position may be more than a quarter of an account."""
 STARTING_BALANCE = BINANCE.balance
 
 
@@ -55,7 +59,7 @@ def provision(databases: Databases, settings: Settings, user_id: UserId, dataset
     account = account_id(user_id, dataset_id)
     with databases.control() as session:
         group = GroupId(session.scalars(select(User.group_id).where(User.user_id == user_id)).one())
-        terms = ZERODHA if session.get_one(Dataset, dataset_id).venue == "nse" else BINANCE
+        terms = _terms(session.get_one(Dataset, dataset_id))
         strategy = strategy_of(session, dataset_id)
     vault = Vault(settings)
     with databases.group(group) as session:
@@ -64,7 +68,7 @@ def provision(databases: Databases, settings: Settings, user_id: UserId, dataset
     if not keys:
         keys = {"api_key": secrets.token_hex(24), "api_secret": secrets.token_hex(32)}
     _open_at_sandbox(settings, account, keys, terms)
-    if terms is ZERODHA:
+    if terms.venue == "zerodha":
         keys["access_token"] = asyncio.run(_logged_in(settings, keys))
     with databases.group(group) as session:
         for name, secret in keys.items():
@@ -74,10 +78,18 @@ def provision(databases: Databases, settings: Settings, user_id: UserId, dataset
                 session.add(vault.seal(user_id, account, name, secret))
         if session.get(Account, (user_id, account)) is None:
             session.add_all(_rows(user_id, account, dataset_id, terms, strategy))
-        ours = (RiskLimits.scope == "user", RiskLimits.scope_id == user_id, RiskLimits.currency == terms.currency)
-        if session.scalars(select(RiskLimits.revision).where(*ours)).first() is None:
-            session.add(_default_limits(user_id, terms))
+    ensure_risk_limits(databases, group, user_id, actor=BY)
     return account
+
+
+def log_in(databases: Databases, settings: Settings, group_id: GroupId, user_id: UserId, account: AccountId) -> None:
+    """Give an account at Zerodha's sandbox a session that holds. Raises `SandboxUnreachableError`."""
+    vault = Vault(settings)
+    with databases.group(group_id) as session:
+        keys = {name: secret.get_secret_value() for name, secret in vault.open_all(session, user_id, account).items()}
+    token = asyncio.run(_logged_in(settings, keys))
+    with databases.group(group_id) as session:
+        session.merge(vault.seal(user_id, account, "access_token", token))
 
 
 def _rows(
@@ -95,20 +107,10 @@ def _rows(
     )  # fmt: skip
 
 
-def _default_limits(user_id: UserId, terms: Terms) -> RiskLimits:
-    return RiskLimits(
-        scope="user",
-        scope_id=user_id,
-        currency=terms.currency,
-        revision=1,
-        max_order_notional=terms.balance / 4,
-        max_position_notional=terms.balance / 4,
-        max_open_positions=8,
-        max_orders_per_second=10,
-        max_orders_per_day=500,
-        max_daily_loss=terms.balance / 20,
-        changed_by=BY,
-    )
+def _terms(dataset: Dataset) -> Terms:
+    if dataset.venue != "nse":
+        return BINANCE
+    return INDEX if all(is_index(Symbol(name)) for name in dataset.symbols) else SHARES
 
 
 def _open_at_sandbox(settings: Settings, account: AccountId, keys: dict[str, str], terms: Terms) -> None:

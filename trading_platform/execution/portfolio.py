@@ -87,6 +87,8 @@ class Portfolio:
     """The address that the broker takes orders from; None where it takes them from everywhere."""
     sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=1_000))
     """When the latest orders were sent, in seconds of the clock that rates are counted by."""
+    keys_changed_at: datetime | None = None
+    """Of the keys that `venue` uses."""
 
     @property
     def unsettled(self) -> set[Symbol]:

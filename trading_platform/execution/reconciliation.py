@@ -30,7 +30,10 @@ ZERO = Decimal(0)
 
 @dataclass
 class Reconciled:
-    """What a comparison found; `matches` is what an engine needs to trade."""
+    """What a comparison found; `matches` is what an engine needs to trade.
+
+    An order whose outcome is unknown blocks its own symbol for its own account, and nobody else.
+    """
 
     at: datetime
     open_outcomes: int = 0
@@ -39,7 +42,7 @@ class Reconciled:
 
     @property
     def matches(self) -> bool:
-        return not self.differences and self.open_outcomes == 0
+        return not self.differences
 
     def shown(self) -> dict[str, object]:
         return {

@@ -31,6 +31,7 @@ from trading_platform.storage.group import Intent, Order, Outbox
 from trading_platform.venues.port import (
     Accepted,
     AuthLost,
+    AuthLostError,
     IpNotAllowed,
     QueryFailedError,
     Refused,
@@ -108,6 +109,8 @@ class Sender:
         elif not done:
             portfolio.unknown.add(symbol)
             log.warning("order_not_settled", intent_id=intent.intent_id, result=name, answer=str(result)[:300])
+        if isinstance(result, AuthLost) and portfolio.venue.needs_login:
+            raise AuthLostError(portfolio.account_id, result.text)
         if isinstance(result, (AuthLost, IpNotAllowed)):
             await self._halt_account(portfolio, result)
 
@@ -201,7 +204,7 @@ class Sender:
             if found is not None:
                 await self._take(portfolio, intent, instrument, found, None)
                 return symbol not in portfolio.unsettled
-            if not self._proven_absent(portfolio, outbox):
+            if not self._proven_absent(portfolio, intent, outbox):
                 await self._probe_later(intent, outbox)
                 return False
         if intent.purpose == "exit" or not _too_late(intent, now):
@@ -218,11 +221,8 @@ class Sender:
         portfolio.working.discard(symbol)
         return True
 
-    def _proven_absent(self, portfolio: Portfolio, outbox: Outbox) -> bool:
-        after = portfolio.venue.proves_absence_after
-        if after is None or outbox.sent_at is None:
-            return False
-        return datetime.now(UTC) - outbox.sent_at > after
+    def _proven_absent(self, portfolio: Portfolio, intent: Intent, outbox: Outbox) -> bool:
+        return outbox.sent_at is not None and portfolio.venue.proves_absence(outbox.sent_at, intent.market_time)
 
     async def _issue(self, portfolio: Portfolio, intent: Intent, *, attempt: bool) -> datetime:
         """Stamp an order anew, in the books first; `attempt`: it was on the wire before.

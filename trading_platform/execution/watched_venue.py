@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeVar
 
@@ -34,12 +34,15 @@ class WatchedVenue:
         self.venue.route = route
 
     @property
-    def proves_absence_after(self) -> timedelta | None:
-        return self.venue.proves_absence_after
+    def needs_login(self) -> bool:
+        return self.venue.needs_login
 
-    @proves_absence_after.setter
-    def proves_absence_after(self, after: timedelta | None) -> None:
-        self.venue.proves_absence_after = after
+    @needs_login.setter
+    def needs_login(self, needs: bool) -> None:
+        self.venue.needs_login = needs
+
+    def proves_absence(self, issued_at: datetime, decided_at: datetime) -> bool:
+        return self.venue.proves_absence(issued_at, decided_at)
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
         return self.venue.contract_for(symbol, at)

@@ -138,7 +138,11 @@ def calibrator_from(document: Mapping[str, Any]) -> Calibrator:
 
 
 def fit_sigmoid(scores: Floats, labels: NDArray[np.int8], weights: Floats | None = None) -> Sigmoid:
-    """Platt scaling with his smoothed targets. Labels of one class alone give the smoothed base rate."""
+    """Platt scaling with his smoothed targets. Labels of one class alone give the smoothed base rate.
+
+    The slope is drawn towards zero, the base rate, by a normal prior of unit variance: nothing beside thousands of
+    effective samples, and what keeps a few dozen from claiming a certainty.
+    """
     from sklearn.linear_model import LogisticRegression
 
     weights = _weights(weights, scores)
@@ -150,7 +154,7 @@ def fit_sigmoid(scores: Floats, labels: NDArray[np.int8], weights: Floats | None
     if float(np.ptp(odds)) < EDGE:
         return Sigmoid(0.0, float(logit(np.average(target, weights=weights))))
     # Soft targets: every row stands once for each class, weighing as much as its target says.
-    model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=200).fit(
+    model = LogisticRegression(C=1.0, tol=1e-8, max_iter=200).fit(
         np.concatenate([odds, odds])[:, None],
         np.repeat([1, 0], len(odds)),
         sample_weight=np.concatenate([weights * target, weights * (1.0 - target)]),
@@ -209,7 +213,8 @@ def best_method(
 ) -> tuple[str, dict[str, float]]:
     """Which calibration to use on later windows: (method, log-loss of each). Arguments: scores, labels, weights.
 
-    The sigmoid, unless another is better by more than a standard error: two parameters drift less than a table does.
+    The sigmoid, unless another is better by more than two standard errors: two parameters drift less than a table does,
+    and on a window worth a few dozen samples a table fits noise.
     """
     losses = {
         method: log_losses(fit_calibrator(method, *fit).many(check[0]), check[1])
@@ -220,7 +225,7 @@ def best_method(
     best = min(means, key=lambda method: means[method])
     gain = losses["sigmoid"] - losses[best]
     error = float(np.sqrt(np.average((gain - gain.mean()) ** 2, weights=check[2]) / check[2].sum()))
-    return (best if means["sigmoid"] - means[best] > error else "sigmoid"), means
+    return (best if means["sigmoid"] - means[best] > 2.0 * error else "sigmoid"), means
 
 
 def fit_calibrator(method: str, scores: Floats, labels: NDArray[np.int8], weights: Floats | None = None) -> Calibrator:

@@ -1,4 +1,4 @@
-"""Commands on models: `models list`, `models show`, `models history`."""
+"""Commands on models: `models list`, `show`, `diff`, `history`, `promote`, `rollback`."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -7,10 +7,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from trading_platform.identifiers import DatasetId, StrategyId
 from trading_platform.settings import settings
-from trading_platform.storage.control import Deployment
+from trading_platform.storage.control import Dataset, Deployment, MarketProgress
 from trading_platform.storage.databases import Databases
 
 models = typer.Typer(
@@ -112,6 +113,111 @@ def history(dataset: DatasetOption = None, strategy: StrategyOption = None) -> N
                 _moment(row.to_time) if row.to_time else "serving", row.reason, row.decided_by,
             )  # fmt: skip
     Console().print(table)
+
+
+@models.command("diff")
+def diff(
+    first: Annotated[str, typer.Argument(help="A version id.")],
+    second: Annotated[str, typer.Argument(help="The version id to compare it with.")],
+) -> None:
+    """Show what two versions have in common and where they differ: data, code, features, hyperparameters, figures.
+
+    Figures of different evaluation windows are not a race: which of two is better is what an experiment decides.
+    """
+    from trading_platform.learning.registry import UnknownVersionError, summary, version
+
+    console = Console()
+    with Databases(settings()).control() as session:
+        try:
+            rows = [version(session, version_id) for version_id in (first, second)]
+        except UnknownVersionError as problem:
+            console.print(f"[red]{problem}[/red]")
+            raise typer.Exit(1) from None
+    names = ("dataset_id", "strategy_id", "data_version", "feature_hash", "code_version", "lock_hash", "seed",
+             "trained_from", "trained_to", "expires_at", "artifact_sha256")  # fmt: skip
+    sides = [
+        summary(row)
+        | {name: getattr(row, name) for name in names}
+        | {"arm": row.params.get("arm")}
+        | {f"hyperparameter {name}": value for name, value in row.params.get("hyperparameters", {}).items()}
+        for row in rows
+    ]
+    table = Table("what", first, second, title="Where they differ")
+    same = []
+    for name in dict.fromkeys([*sides[0], *sides[1]]):
+        left, right = (side.get(name) for side in sides)
+        if left == right:
+            same.append(name)
+        else:
+            table.add_row(name, _shown(left), _shown(right))
+    console.print(table)
+    console.print(f"The same in both: {', '.join(same) or 'nothing'}.")
+
+
+@models.command("promote")
+def promote(
+    dataset: Annotated[str, typer.Option("--dataset", help="The dataset the experiment runs on.")],
+    strategy: Annotated[str, typer.Option("--strategy", help="The strategy whose challenger is to become champion.")],
+    by: Annotated[str, typer.Option("--by", help="Who decides; it goes into the record.")],
+) -> None:
+    """Promote the challenger of the running experiment. **Only evidence promotes**: refused unless it says `promote`.
+
+    The loop does this by itself at its next evaluation; the command is for those who do not want to wait.
+    """
+    from trading_platform.learning.artifact import ArtifactError
+    from trading_platform.learning.experiments import promote as carry_out
+    from trading_platform.learning.experiments import running
+    from trading_platform.learning.registry import DeploymentRefusedError
+
+    databases, console = Databases(settings()), Console()
+    dataset_id, strategy_id = DatasetId(dataset), StrategyId(strategy)
+    try:
+        with databases.control() as session:
+            experiment = running(session, dataset_id, strategy_id)
+            if experiment is None:
+                raise DeploymentRefusedError(
+                    f"no experiment runs for {strategy} on {dataset}: a challenger has to serve beside the champion first"
+                )
+            carry_out(session, databases.settings, experiment, market_time=_market_time(session, dataset_id), by=by)
+            console.print(f"{experiment.challenger_id} is champion of {strategy} on {dataset}.")
+    except (DeploymentRefusedError, ArtifactError) as problem:
+        console.print(f"[red]{problem}[/red]")
+        raise typer.Exit(1) from None
+
+
+@models.command("rollback")
+def rollback(
+    dataset: Annotated[str, typer.Option("--dataset", help="The dataset.")],
+    strategy: Annotated[str, typer.Option("--strategy", help="The strategy.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it goes into the record.")],
+    by: Annotated[str, typer.Option("--by", help="Who decides; it goes into the record.")],
+) -> None:
+    """Put the champion before the present one back into service, at once."""
+    from trading_platform.learning.artifact import ArtifactError
+    from trading_platform.learning.registry import DeploymentRefusedError, roll_back
+
+    databases, console = Databases(settings()), Console()
+    dataset_id = DatasetId(dataset)
+    try:
+        with databases.control() as session:
+            deployment = roll_back(
+                session, databases.settings, dataset_id=dataset_id, strategy_id=StrategyId(strategy),
+                market_time=_market_time(session, dataset_id), reason=reason, by=by,
+            )  # fmt: skip
+            console.print(f"{deployment.version_id} is champion of {strategy} on {dataset} again.")
+    except (DeploymentRefusedError, ArtifactError) as problem:
+        console.print(f"[red]{problem}[/red]")
+        raise typer.Exit(1) from None
+
+
+def _market_time(session: Session, dataset_id: DatasetId) -> datetime:
+    """As far as the platform has scored the dataset, else its last bar. Exits where there is no such dataset."""
+    if (progress := session.get(MarketProgress, dataset_id)) is not None:
+        return progress.scored_through
+    if (found := session.get(Dataset, dataset_id)) is None:
+        Console().print(f"[red]no dataset {dataset_id!r}; see `trading-platform lake`[/red]")
+        raise typer.Exit(1)
+    return max(datetime.fromisoformat(entry["last"]) for entry in found.symbols.values())
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The drift check of a champion: features against its training data, errors against its promises.
 
-Two tiers. `retrain`: features beyond computed thresholds, ADWIN or HDDM-A on errors, or losses that the confidences
-did not promise. `warning`: the quicker detectors. A version asks for retraining once a cool-down.
+Two tiers. `retrain`: features beyond computed thresholds, errors that have risen, or losses that the confidences did
+not promise. `warning`: errors that seem to rise. A version asks for retraining once a cool-down.
 """
 
 from dataclasses import asdict, dataclass

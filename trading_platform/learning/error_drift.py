@@ -1,23 +1,24 @@
 """Has the model become worse? Detectors on the stream of its errors, and an estimate while labels are pending.
 
 The stream is one value a block of a label horizon, all symbols together: single labels overlap, and detectors made for
-independent errors would take their overlap for change. Retrain: ADWIN (Bifet & Gavalda, 2007) or HDDM-A
-(Frias-Blanco et al., 2015). Warning: HDDM-W or Page-Hinkley, quicker and less sure.
+independent errors would take their overlap for change. One detector in two tiers: `shiryaev_roberts.py` at its usual
+threshold asks for retraining, at a tenth of it warns. `trading-platform learn drift-bench` compares it with others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.learning.calibration import Floats, log_losses
 from trading_platform.learning.confidence_sequence import block_means, confidence_sequence
+from trading_platform.learning.shiryaev_roberts import SAMPLES_BETWEEN_FALSE_ALARMS, ShiryaevRoberts
 
 LARGEST_LOSS = 3.0
 """Log-losses are cut here and divided by it: the detectors want values in [0, 1]."""
 RETRAIN, WARNING, NONE = "retrain", "warning", "none"
+THRESHOLDS = {RETRAIN: SAMPLES_BETWEEN_FALSE_ALARMS, WARNING: SAMPLES_BETWEEN_FALSE_ALARMS / 10}
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ def error_streams(
 
 
 def detect(streams: Mapping[str, tuple[Floats, NDArray[np.int64]]]) -> dict[str, Detected]:
-    """{`detector on stream`: what it says}. Only becoming worse counts."""
+    """{`tier on stream`: what it says}. Only becoming worse counts."""
     return {
-        f"{name} on {stream}": _run(make(), level, *values)
+        f"{level} on {stream}": _run(ShiryaevRoberts(threshold), level, *values)
         for stream, values in streams.items()
-        for name, (level, make) in _detectors().items()
+        for level, threshold in THRESHOLDS.items()
     }
 
 
@@ -73,31 +74,13 @@ def broken_promise(
     return confidence_sequence(excess, alpha).last
 
 
-def _detectors() -> dict[str, tuple[str, Callable[[], Any]]]:
-    from river import drift as river_drift
-    from river.drift import binary as river_binary
-
-    drift: Any = river_drift  # river's constructors carry no types
-    binary: Any = river_binary
-    return {
-        "ADWIN": (RETRAIN, lambda: drift.ADWIN(delta=0.05)),
-        "HDDM-A": (RETRAIN, lambda: binary.HDDMA(drift_confidence=0.001)),
-        "HDDM-W": (WARNING, lambda: binary.HDDMW(drift_confidence=0.001)),
-        "Page-Hinkley": (WARNING, lambda: drift.PageHinkley(delta=0.05, threshold=5.0, mode="up")),
-    }
-
-
-def _run(detector: Any, level: str, values: Floats, begins: NDArray[np.int64]) -> Detected:
-    """Feed the stream; a fired detector that found the mean to have fallen is an improvement, not a drift."""
-    last_change, fired_at = 0, None
+def _run(detector: ShiryaevRoberts, level: str, values: Floats, begins: NDArray[np.int64]) -> Detected:
+    fired_at = None
     for index, value in enumerate(values.tolist()):
         detector.update(value)
         if detector.drift_detected:
-            before, after = values[last_change : index + 1], values[max(last_change, index - 9) : index + 1]
-            if after.mean() > before.mean():
-                fired_at = index
-            last_change = index + 1
-    since = values[fired_at:] if fired_at is not None else values
+            fired_at = index
+    since = values if fired_at is None else values[fired_at:]
     mean = float(since.mean()) if len(since) else 0.0
     if fired_at is None:
         return Detected(NONE, None, mean)

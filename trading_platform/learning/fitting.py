@@ -20,9 +20,10 @@ from trading_platform.learning.calibration import (
     fit_calibrator,
     fit_venn_abers,
 )
+from trading_platform.learning.intervals import effective_rows
 from trading_platform.learning.models import Model, fitter
 from trading_platform.learning.samples import Samples
-from trading_platform.learning.search import WORKERS, Progress, Searched, fold_fitter, search
+from trading_platform.learning.search import WORKERS, Progress, Searched, fold_fitter, search, study_database
 from trading_platform.learning.validation import Fold, walk_forward
 from trading_platform.storage.databases import Databases
 
@@ -72,23 +73,23 @@ def fit_first(
         samples.start, samples.end, folds=folds, embargo=embargo, first_test=SEARCH_FROM, last_test=EVALUATE_FROM
     )
     late = walk_forward(samples.start, samples.end, folds=EVALUATION_WINDOWS, embargo=embargo, first_test=EVALUATE_FROM)
-    found = search(databases, study, samples, early, kind=kind, trials=trials, seed=seed, progress=progress)
-    before, last = (_search_predictions(samples, fold, kind, found, seed) for fold in early[-2:])
-    method, losses = best_method(
-        _labelled(samples, *_known_by(samples, *before, early[-1].test_from, embargo)), _labelled(samples, *last)
-    )
-    predicted = _walk(samples, late, last, kind=kind, params=found.params, method=method, seed=seed, embargo=embargo,
-                      progress=progress)  # fmt: skip
+    with study_database(databases) as storage:
+        found = search(storage, study, samples, early, kind=kind, trials=trials, seed=seed, progress=progress)
+    method, losses, last = choose_calibration(samples, early, found, kind=kind, seed=seed, embargo=embargo)
+    ahead = predicted(
+        walk(samples, late, last, kind=kind, params=found.params, method=method, seed=seed, embargo=embargo,
+             progress=progress)
+    )  # fmt: skip
     progress("fitting the final model", 0, 1)
     model = fitter(kind, samples.matrix, samples.label, samples.weight).fit(found.params, seed)
     progress("fitting the final model", 1, 1)
-    newest = predicted.rows >= late[-1].test[0]
-    window = _labelled(samples, predicted.rows[newest], predicted.score[newest])
+    newest = ahead.rows >= late[-1].test[0]
+    window = _labelled(samples, ahead.rows[newest], ahead.score[newest])
     return Fitted(
         model=model,
         calibrator=calibrate(method, *window),
         interval=fit_venn_abers(*window),
-        predicted=predicted,
+        predicted=ahead,
         params=found.params,
         details={
             "arm": "first",
@@ -116,7 +117,19 @@ def _search_predictions(samples: Samples, fold: Fold, kind: str, found: Searched
     return fold.test, fold_fitter(samples, fold, kind, seed).fit(found.params, seed).scores(samples.matrix[fold.test])
 
 
-def _walk(
+@dataclass(frozen=True)
+class Window:
+    """One test window's predictions: raw score, confidence, the training base rate, and the confidences that the same
+    calibration gives to the window before, from which a threshold in force at its beginning can be taken."""
+
+    rows: Integers
+    score: Floats
+    confidence: Floats
+    guess: Floats
+    before: Floats
+
+
+def walk(
     samples: Samples,
     folds: list[Fold],
     calibrate_on: tuple[Integers, Floats],
@@ -127,9 +140,12 @@ def _walk(
     seed: int,
     embargo: int,
     progress: Progress,
-) -> Predicted:
-    """Each window is predicted by a model of what came before it, calibrated on the window before it."""
-    parts: list[Predicted] = []
+) -> list[Window]:
+    """Each window is predicted by a model of what came before it, calibrated on the window before it.
+
+    `calibrate_on`: rows and scores of the window before the first.
+    """
+    parts: list[Window] = []
 
     def score(fold: Fold) -> Floats:
         rows = fold.train
@@ -140,17 +156,31 @@ def _walk(
         for number, (fold, scores) in enumerate(zip(folds, pool.map(score, folds), strict=True)):
             progress("walking forward", number, len(folds))
             known = _known_by(samples, *calibrate_on, fold.test_from, embargo)
-            confidence = calibrate(method, *_labelled(samples, *known)).many(scores)
+            calibrator = calibrate(method, *_labelled(samples, *known))
             guess = np.full(len(fold.test), float(samples.label[fold.train].mean()))
-            parts.append(Predicted(fold.test, scores, confidence, guess))
+            parts.append(Window(fold.test, scores, calibrator.many(scores), guess, calibrator.many(calibrate_on[1])))
             calibrate_on = (fold.test, scores)
     progress("walking forward", len(folds), len(folds))
+    return parts
+
+
+def predicted(windows: list[Window]) -> Predicted:
+    """The windows, one after the other."""
     return Predicted(
-        rows=np.concatenate([part.rows for part in parts]),
-        score=np.concatenate([part.score for part in parts]),
-        confidence=np.concatenate([part.confidence for part in parts]),
-        guess=np.concatenate([part.guess for part in parts]),
+        rows=np.concatenate([window.rows for window in windows]),
+        score=np.concatenate([window.score for window in windows]),
+        confidence=np.concatenate([window.confidence for window in windows]),
+        guess=np.concatenate([window.guess for window in windows]),
     )
+
+
+def choose_calibration(
+    samples: Samples, folds: list[Fold], found: Searched, *, kind: str, seed: int, embargo: int
+) -> tuple[str, dict[str, float], tuple[Integers, Floats]]:
+    """(method, log-loss of each, rows and scores of the last search window) from the last two search windows."""
+    before, last = (_search_predictions(samples, fold, kind, found, seed) for fold in folds[-2:])
+    known = _known_by(samples, *before, folds[-1].test_from, embargo)
+    return *best_method(_labelled(samples, *known), _labelled(samples, *last)), last
 
 
 def _known_by(samples: Samples, rows: Integers, scores: Floats, moment: int, embargo: int) -> tuple[Integers, Floats]:
@@ -160,4 +190,8 @@ def _known_by(samples: Samples, rows: Integers, scores: Floats, moment: int, emb
 
 
 def _labelled(samples: Samples, rows: Integers, scores: Floats) -> tuple[Floats, NDArray[np.int8], Floats]:
-    return scores, samples.label[rows], samples.weight[rows]
+    """Scores, labels and weights that add up to the effective samples: symbols that move together count once."""
+    label, weight = samples.label[rows], samples.weight[rows]
+    width = 2 * int((samples.end - samples.start).max())
+    independent, _ = effective_rows(label.astype(np.float64), samples.start[rows] // width)
+    return scores, label, weight * min(1.0, independent / weight.sum())

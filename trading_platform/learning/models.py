@@ -247,6 +247,13 @@ def add_trees(
     return LightGbmModel(booster.model_to_string(), parent.columns)
 
 
+def refit_leaves(parent: LightGbmModel, matrix: Floats, labels: NDArray[np.int8], decay: float) -> LightGbmModel:
+    """The parent's splits with leaf values moved towards new rows; `decay` of the old values stays."""
+    rows = matrix if parent.columns is None else matrix[:, parent.columns]
+    booster = parent.booster.refit(np.ascontiguousarray(rows), labels, decay_rate=decay, **LIGHTGBM_FIXED)
+    return LightGbmModel(booster.model_to_string(), parent.columns)
+
+
 def _lightgbm_settings(params: Mapping[str, Any], rows: int, seed: int) -> dict[str, Any]:
     settings = {name: value for name, value in params.items() if name not in {"trees", "min_leaf_fraction"}}
     if "min_leaf_fraction" in params:  # a share, so that it carries over from a search on fewer rows

@@ -141,6 +141,35 @@ def deploy(
     return deployment
 
 
+def roll_back(
+    session: Session,
+    settings: Settings,
+    *,
+    dataset_id: DatasetId,
+    strategy_id: StrategyId,
+    market_time: datetime,
+    reason: str,
+    by: str,
+) -> Deployment:
+    """Put the champion before the present one back into service. Raises `DeploymentRefusedError` where there was none."""
+    line = [row for row in history(session, dataset_id, strategy_id) if row.role == CHAMPION]
+    if not line or line[-1].to_time is not None:
+        raise DeploymentRefusedError(f"no champion serves {strategy_id} on {dataset_id}: there is nothing to roll back")
+    before = [row.version_id for row in line if row.version_id != line[-1].version_id]
+    if not before:
+        raise DeploymentRefusedError(
+            f"{line[-1].version_id} is the only champion that ever served {strategy_id} on {dataset_id}; "
+            "train another, or stop trading with the kill switch"
+        )
+    now = serving(session, dataset_id, strategy_id)
+    if now.challenger is not None and now.challenger.version_id == before[-1]:
+        retire(session, dataset_id=dataset_id, strategy_id=strategy_id, role=CHALLENGER, market_time=market_time)
+    return deploy(
+        session, settings, dataset_id=dataset_id, strategy_id=strategy_id, role=CHAMPION,
+        version_id=VersionId(before[-1]), market_time=market_time, reason=reason, by=by,
+    )  # fmt: skip
+
+
 def retire(
     session: Session, *, dataset_id: DatasetId, strategy_id: StrategyId, role: str, market_time: datetime
 ) -> bool:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trading_platform.learning.base_rate import driftless_walk, step_in_barrier_units
 from trading_platform.learning.labels import Labels, average_uniqueness, triple_barrier
+from trading_platform.learning.meta_labels import PrimaryRule
 from trading_platform.learning.plan import CONDITIONS, SymbolFeatures, TrainingPlan
 from trading_platform.learning.validation import TooFewRowsError
 
@@ -49,6 +50,7 @@ class _SymbolRows:
     symbol: str
     features: SymbolFeatures
     labels: Labels
+    entered: NDArray[np.bool_]
     weight: Floats
     base_rate: Floats
     open_time: Integers
@@ -66,14 +68,16 @@ def label_symbol(bars: pl.DataFrame, volatility: Floats, plan: TrainingPlan) -> 
     )
 
 
-def build_samples(bars: pl.DataFrame, plan: TrainingPlan, cutoff: datetime, embargo: int) -> Samples:
+def build_samples(
+    bars: pl.DataFrame, plan: TrainingPlan, cutoff: datetime, embargo: int, primary: PrimaryRule | None = None
+) -> Samples:
     """Compute features and labels of every symbol and keep the rows that may be learnt from.
 
     Kept: label and time barrier ended, plus the embargo (microseconds), before `cutoff`; every feature that the data have at all is
-    there. What is left out is counted by reason. Raises ValueError where nothing is left.
+    there; with `primary` only bars that the rule enters at (meta-labels). What is left out is counted by reason. Raises ValueError where nothing is left.
     """
     per_symbol = [
-        _symbol_rows(str(symbol), rows, plan)
+        _symbol_rows(str(symbol), rows, plan, primary)
         for (symbol,), rows in bars.partition_by("symbol", as_dict=True, maintain_order=True).items()
     ]
     if not per_symbol:
@@ -91,7 +95,8 @@ def build_samples(bars: pl.DataFrame, plan: TrainingPlan, cutoff: datetime, emba
     horizon = plan.barriers.horizon_bars * int(bars["interval_seconds"][0]) * 1_000_000
     in_time = np.maximum(end, start + horizon) + embargo < int(cutoff.timestamp() * 1_000_000)
     complete = finite[:, present].all(axis=1)
-    keep = resolved & in_time & complete
+    entered = np.concatenate([rows.entered for rows in per_symbol])
+    keep = resolved & in_time & complete & entered
     if not keep.any():
         raise TooFewRowsError(
             f"none of {len(keep):,} bars can be learnt from: {int((~resolved).sum()):,} have no finished label, "
@@ -123,6 +128,7 @@ def build_samples(bars: pl.DataFrame, plan: TrainingPlan, cutoff: datetime, emba
             "label not finished": int((~resolved).sum()),
             "label ends too late": int((resolved & ~in_time).sum()),
             "feature missing": int((resolved & in_time & ~complete).sum()),
+            "no entry of the primary rule": int((resolved & in_time & complete & ~entered).sum()),
         },
     )
 
@@ -132,7 +138,7 @@ def microseconds(column: pl.Series) -> Integers:
     return np.asarray(column.dt.timestamp("us").to_numpy(), dtype=np.int64)
 
 
-def _symbol_rows(symbol: str, bars: pl.DataFrame, plan: TrainingPlan) -> _SymbolRows:
+def _symbol_rows(symbol: str, bars: pl.DataFrame, plan: TrainingPlan, primary: PrimaryRule | None) -> _SymbolRows:
     features = plan.compute(bars)
     volatility = np.asarray(features.barrier_volatility, dtype=np.float64)
     labels = label_symbol(bars, volatility, plan)
@@ -141,11 +147,15 @@ def _symbol_rows(symbol: str, bars: pl.DataFrame, plan: TrainingPlan) -> _Symbol
         base_rate = driftless_walk(plan.barriers, step).success_rate(volatility)
     else:
         base_rate = np.full(len(volatility), np.nan)
+    everywhere = np.ones(len(volatility), dtype=np.bool_)
+    entered = everywhere if primary is None else primary.entries(features.matrix, plan.features)
     return _SymbolRows(
         symbol=symbol,
         features=features,
         labels=labels,
-        weight=average_uniqueness(labels.end_index, labels.resolved),
+        entered=entered,
+        # Trades that the rule does not enter overlap with nothing.
+        weight=average_uniqueness(labels.end_index, labels.resolved & entered),
         base_rate=base_rate,
         open_time=microseconds(bars["open_time"]),
         available_at=microseconds(bars["available_at"]),

@@ -1,17 +1,19 @@
-"""Hyperparameter search: an Optuna study in its own database, resumable and repeatable.
+"""Hyperparameter search: an Optuna study in a database or a file, resumable and repeatable.
 
 The study's name is the content of what is searched, so an interrupted search goes on where it stopped. Every trial's
 sampler is seeded by the number of trials finished before it: a resumed search proposes what an uninterrupted one would.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trading_platform.learning.calibration import log_loss
+from trading_platform.learning.calibration import Floats, log_loss
 from trading_platform.learning.models import LIGHTGBM, Fitter, fitter
 from trading_platform.learning.samples import Samples
 from trading_platform.learning.validation import Fold
@@ -25,6 +27,19 @@ WORKERS = 2
 
 Progress = Callable[[str, int, int], None]
 """Called as (what is being done, done, total)."""
+Record = Callable[[Sequence[Floats]], list[float]]
+"""From a trial's out-of-sample scores, fold by fold, to the returns that are kept with the trial."""
+RETURNS = "returns"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial that really ran. `loss` is None where it was pruned; `returns` is empty unless they were recorded."""
+
+    number: int
+    params: dict[str, Any]
+    loss: float | None
+    returns: list[float]
 
 
 @dataclass(frozen=True)
@@ -38,10 +53,33 @@ class Searched:
     resumed: int
     """Trials that an earlier, interrupted search had finished."""
     study: str
+    tried: tuple[Tried, ...]
+
+
+@contextmanager
+def study_database(databases: Databases) -> Iterator[Any]:
+    """Optuna's storage in the platform's own database, which several processes may search in at once."""
+    import optuna
+
+    url = database_url(databases.settings, Database.OPTUNA).render_as_string(hide_password=False)
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "pool_size": 2})
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def study_file(path: Path) -> Any:
+    """Optuna's storage in one file, for searches that need no server."""
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def search(
-    databases: Databases,
+    storage: Any,
     study_name: str,
     samples: Samples,
     folds: Sequence[Fold],
@@ -50,35 +88,35 @@ def search(
     trials: int,
     seed: int,
     progress: Progress,
+    record: Record | None = None,
 ) -> Searched:
-    """Minimise the weighted out-of-fold log-loss over `trials` trials of all `folds`, pruned by the median of others."""
+    """Minimise the weighted out-of-fold log-loss over `trials` trials of all `folds`, pruned by the median of others.
+
+    `storage` is Optuna's (`study_database`, `study_file`). With `record` every trial is given its returns, those that
+    were pruned too: the probability of overfitting is over all trials that ran.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = database_url(databases.settings, Database.OPTUNA).render_as_string(hide_password=False)
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "pool_size": 2})
-    try:
-        study = optuna.create_study(
-            storage=storage,
-            study_name=study_name,
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=1),
-        )
-        _fail_abandoned(study)
-        objective = _Objective(samples, folds, kind, seed)
-        resumed = done = len(_finished(study))
+    study = optuna.create_study(
+        storage=storage,
+        study_name=study_name,
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=1),
+    )
+    _fail_abandoned(study)
+    objective = _Objective(samples, folds, kind, seed, record)
+    resumed = done = len(_finished(study))
+    progress("searching hyperparameters", done, trials)
+    while done < trials:
+        study.sampler = optuna.samplers.TPESampler(seed=seed * 10_007 + done, n_startup_trials=STARTUP_TRIALS)
+        study.optimize(objective, n_trials=1)
+        done += 1
         progress("searching hyperparameters", done, trials)
-        while done < trials:
-            study.sampler = optuna.samplers.TPESampler(seed=seed * 10_007 + done, n_startup_trials=STARTUP_TRIALS)
-            study.optimize(objective, n_trials=1)
-            done += 1
-            progress("searching hyperparameters", done, trials)
-        finished = _finished(study)
-        pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in finished)
-        return Searched(dict(study.best_params), float(study.best_value), len(finished), pruned, resumed, study_name)
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
+    finished = _finished(study)
+    tried = tuple(_tried(trial, objective) for trial in finished)
+    pruned = sum(trial.loss is None for trial in tried)
+    return Searched(dict(study.best_params), float(study.best_value), len(finished), pruned, resumed, study_name, tried)
 
 
 def propose(kind: str, trial: Any) -> dict[str, Any]:
@@ -108,8 +146,8 @@ def fold_fitter(samples: Samples, fold: Fold, kind: str, seed: int) -> Fitter:
 class _Objective:
     """Out-of-fold log-loss of one trial; the folds' binned data are made once and shared by all trials."""
 
-    def __init__(self, samples: Samples, folds: Sequence[Fold], kind: str, seed: int) -> None:
-        self._samples, self._folds, self._kind, self._seed = samples, folds, kind, seed
+    def __init__(self, samples: Samples, folds: Sequence[Fold], kind: str, seed: int, record: Record | None) -> None:
+        self._samples, self._folds, self._kind, self._seed, self._record = samples, folds, kind, seed, record
         self._fitters = [fold_fitter(samples, fold, kind, seed) for fold in folds]
         self._constant = [_constant_loss(samples, fold) for fold in folds]
 
@@ -118,21 +156,42 @@ class _Objective:
 
         params = propose(self._kind, trial)
         losses: list[float] = []
+        scores: list[Floats] = []
         with ThreadPoolExecutor(WORKERS) as pool:
-            pending = [pool.submit(self._loss, number, params) for number in range(len(self._folds))]
-            for number, loss in enumerate(pending):
-                losses.append(loss.result())
+            pending = [pool.submit(self._scores, number, params) for number in range(len(self._folds))]
+            for number, ready in enumerate(pending):
+                scores.append(ready.result())
+                losses.append(self._loss(number, scores[-1]))
                 # The pruner compares steps: what is reported is how much better than a constant the folds so far were.
                 trial.report(float(np.mean(losses) - np.mean(self._constant[: number + 1])), number)
                 if trial.should_prune():
                     pool.shutdown(cancel_futures=True)
                     raise optuna.TrialPruned
+        if self._record is not None:
+            trial.set_user_attr(RETURNS, self._record(scores))
         return float(np.mean(losses))
 
-    def _loss(self, number: int, params: dict[str, Any]) -> float:
+    def returns(self, params: dict[str, Any]) -> list[float]:
+        """What is recorded of a trial that was pruned: its folds are fitted after all."""
+        if self._record is None:
+            return []
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return self._record(list(pool.map(lambda number: self._scores(number, params), range(len(self._folds)))))
+
+    def _scores(self, number: int, params: dict[str, Any]) -> Floats:
+        return self._fitters[number].fit(params, self._seed).scores(self._samples.matrix[self._folds[number].test])
+
+    def _loss(self, number: int, scores: Floats) -> float:
         test, samples = self._folds[number].test, self._samples
-        scores = self._fitters[number].fit(params, self._seed).scores(samples.matrix[test])
         return log_loss(scores, samples.label[test], samples.weight[test])
+
+
+def _tried(trial: Any, objective: _Objective) -> Tried:
+    from optuna.trial import TrialState
+
+    complete = trial.state == TrialState.COMPLETE
+    returns = trial.user_attrs.get(RETURNS) or objective.returns(trial.params)
+    return Tried(trial.number, dict(trial.params), float(trial.value) if complete else None, list(returns))
 
 
 def _constant_loss(samples: Samples, fold: Fold) -> float:

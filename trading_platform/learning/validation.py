@@ -1,4 +1,4 @@
-"""Walk-forward validation that never lets a label see into its test window.
+"""Walk-forward and combinatorial validation that never let a label see into its test window.
 
 Purging and embargo after Lopez de Prado (2018), chapter 7, on label end times: a training row's label has ended,
 plus the embargo, by the time the test window begins. Rows of all symbols are pooled and cut by time, so that two
@@ -6,7 +6,7 @@ correlated symbols can never stand on both sides of a cut.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,3 +65,52 @@ def walk_forward(
 def purged_before(end: Integers, moment: int, embargo: int) -> Integers:
     """Row numbers whose labels, plus the embargo, have ended by `moment` (microseconds)."""
     return np.flatnonzero(end + embargo <= moment)
+
+
+@dataclass(frozen=True)
+class CombinatorialSplit:
+    """Rows to train on, and by test group the rows to test on."""
+
+    train: Integers
+    test: dict[int, Integers]
+
+
+def combinatorial(
+    start: Integers, end: Integers, *, groups: int, test_groups: int, embargo: int
+) -> list[CombinatorialSplit]:
+    """Every choice of `test_groups` among `groups` stretches of time of about equal row counts, with what may be learnt.
+
+    Combinatorial purged cross-validation, Lopez de Prado (2018), section 12.3. `start` (n,) ascending and `end` (n,) in
+    microseconds, as in `walk_forward`. A training row's label shares no moment with that of any test row, and none
+    starts within the embargo after a test group's last label. Training rows may be later than test rows: the splits
+    show how much a figure depends on the stretch it was measured on, not what trading would have earned.
+    """
+    if np.any(np.diff(start) < 0):
+        raise ValueError("rows must be sorted by the time they are known; sort the pooled symbols by time first")
+    if not 1 <= test_groups < groups:
+        raise ValueError(f"1 <= test_groups < groups is expected, not {test_groups} of {groups}")
+    # A cut falls between two moments, never between two symbols of one moment.
+    cuts = np.searchsorted(start, start[np.linspace(0, len(start), groups + 1)[1:-1].astype(np.int64)])
+    members = np.split(np.arange(len(start)), cuts)
+    if any(not len(rows) for rows in members):
+        raise TooFewRowsError(f"{len(start):,} rows do not make {groups} groups; bring more bars or fewer groups")
+    near = [(end + embargo > start[rows[0]]) & (start < end[rows].max() + embargo) for rows in members]
+    splits = []
+    for chosen in combinations(range(groups), test_groups):
+        train = np.flatnonzero(~np.any([near[group] for group in chosen], axis=0))
+        if not len(train):
+            raise TooFewRowsError("purging leaves no training rows; bring more bars, fewer groups or a shorter horizon")
+        splits.append(CombinatorialSplit(train, {group: members[group] for group in chosen}))
+    return splits
+
+
+def paths(splits: list[CombinatorialSplit]) -> list[dict[int, int]]:
+    """The backtest paths of combinatorial splits: each maps every group to the number of the split that predicts it.
+
+    A group is tested by k / N of the splits; the j-th path takes the j-th of them for each group.
+    """
+    testers: dict[int, list[int]] = {}
+    for number, split in enumerate(splits):
+        for group in split.test:
+            testers.setdefault(group, []).append(number)
+    return [dict(zip(testers, chosen, strict=True)) for chosen in zip(*testers.values(), strict=True)]

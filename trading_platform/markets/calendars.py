@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from trading_platform.identifiers import Venue
-from trading_platform.markets.exceptional_days import ExceptionalDays, Segment, sessions_and_closures
+from trading_platform.markets.exceptional_days import ExceptionalDays, Segment, read, sessions_and_closures
+from trading_platform.settings import settings
 
 DATA = Path(__file__).parent / "data"
 DAY_SECONDS = 86_400
@@ -29,7 +30,7 @@ GUESSED_DAYS = 800
 TIME = pl.Datetime("us", "UTC")
 LOCATED = {"session_date": pl.Date(), "opens_at": TIME, "closes_at": TIME, "tag": pl.String()}
 _override: ExceptionalDays | None = None
-"""An operator's exceptional days; set by `use_override` alone."""
+"""Exceptional days in the place of the settings' file; set by `use_override` alone."""
 
 
 class UnknownVenueError(LookupError):
@@ -181,12 +182,19 @@ def use_override(days: ExceptionalDays | None) -> None:
 @cache
 def sessions_of(name: str, segment: Segment) -> list[Session]:
     """All sessions of an exchange's segment in order: its calendar's, and the exceptional days'."""
-    added, closed = sessions_and_closures(segment, _override)
+    added, closed = sessions_and_closures(segment, _override or _operators_days())
     regular = [each for each in _schedule(name) + _guessed(name) if each.session_date not in closed]
     special = [
         Session(row.date, _utc(row.date, row.opens), _utc(row.date, row.closes), row.tag) for row in added
     ]  # fmt: skip
     return sorted(regular + special, key=lambda session: session.opens_at)
+
+
+@cache
+def _operators_days() -> ExceptionalDays | None:
+    """The file that the settings name: every process of a deployment goes by the same days."""
+    path = settings().exceptional_days
+    return None if path is None else read(path)
 
 
 @cache

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from trading_platform.markets.contracts import Contract
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.price_bands import CircuitLimits, check_price
+from trading_platform.markets.price_ranges import check_limit_protection, check_stop_range
 from trading_platform.markets.quantities import FreezeTable, check_lot
 from trading_platform.markets.sessions import Phase, Segment, amo_window, phase_at
 from trading_platform.markets.ticks import check_tick
@@ -135,6 +136,17 @@ def check(order: KiteOrder, around: Surroundings) -> Denial | None:
         for denial in rule(order, around):
             if denial is not None:
                 return denial
+    return None
+
+
+def check_at_exchange(order: KiteOrder, around: Surroundings) -> Denial | None:
+    """What the exchange would refuse after the broker has taken the order: a stop that looks placed would be none."""
+    side: Literal["buy", "sell"] = "buy" if order.side == "BUY" else "sell"
+    day = around.now.astimezone(IST).date()
+    if order.order_type == "SL" and order.price is not None and order.trigger_price is not None:
+        return check_stop_range(side, order.price, order.trigger_price, around.contract, day)
+    if order.price is not None and around.last_price is not None:
+        return check_limit_protection(side, order.price, around.last_price, around.contract, day)
     return None
 
 

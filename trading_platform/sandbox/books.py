@@ -5,6 +5,7 @@ limit price locked for every unit that is left; what a better price saves is fre
 what is traded for rupees goes by `margin_ledger` instead: positions, long and short, against blocked money.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
@@ -45,15 +46,26 @@ class Account:
     balances: dict[str, Balance] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)
     open: dict[int, Order] = field(default_factory=dict)
+    open_by: dict[tuple[str, Side], dict[int, Order]] = field(default_factory=lambda: defaultdict(dict))
+    """The same by (symbol, side): checks of a new order must not look at all the others."""
     trades: list[Trade] = field(default_factory=list)
     lists: dict[int, OrderList] = field(default_factory=dict)
     by_client_id: dict[str, Order] = field(default_factory=dict)
     """The newest order of each client order id: an id may be used again once its order is done, as on Binance."""
     positions: dict[str, Position] = field(default_factory=dict)
     """By product and symbol; of accounts on margin alone."""
+    billed: Decimal = ZERO
+    """What was taken by bills so far: charges are no part of a trade's price."""
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     """{kind: {key: document}}: what a venue's surface keeps here."""
     updated: int = 0
+
+    def file(self, order: Order) -> None:
+        """Put an order among the open ones."""
+        self.open[order.order_id] = self.open_by[order.symbol, order.side][order.order_id] = order
+
+    def unfile(self, order: Order) -> None:
+        del self.open[order.order_id], self.open_by[order.symbol, order.side][order.order_id]
 
     def position(self, symbol: str, product: str) -> Position:
         return self.positions.setdefault(key_of(symbol, product), Position(symbol, product))
@@ -120,15 +132,17 @@ class Books:
         """What an order on margin would lock; `besides`: the order that it replaces."""
         assert self.margin_of is not None
         product = request.terms.get("product", "CNC")
-        others = sum(
-            (
-                each.remaining for each in account.open.values()
-                if each.symbol == request.symbol and each.side == request.side and each.order_id != besides
-                and each.request.terms.get("product", "CNC") == product
-            ),
-            ZERO,
-        )  # fmt: skip
         position = account.positions.get(key_of(request.symbol, product)) or Position(request.symbol, product)
+        others = ZERO
+        if not margin_ledger.is_delivery(request) and position.is_closed_by(request.side):
+            same_way = account.open_by[request.symbol, request.side].values()
+            others = sum(
+                (
+                    each.remaining for each in same_way
+                    if each.order_id != besides and each.request.terms.get("product", "CNC") == product
+                ),
+                ZERO,
+            )  # fmt: skip
         return margin_ledger.asks(self.margin_of, position, others, request, quantity, time)
 
     def margin_after(self, order: Order, price: Decimal, quantity: Decimal, time: int) -> Decimal | None:
@@ -192,7 +206,7 @@ class Books:
         self.orders[order.order_id] = account.orders[order.order_id] = order
         account.by_client_id[order.client_order_id] = order
         if order.is_open:
-            account.open[order.order_id] = order
+            account.file(order)
         self.last_order_id = max(self.last_order_id, order.order_id)
 
     def _amend(self, event: Amended) -> None:
@@ -267,6 +281,7 @@ class Books:
                 margin_ledger.convert(cash, shares, before, after, event)
             case Paid():
                 margin_ledger.pay(cash, event)
+                account.billed += event.amount
         account.updated = event.time
 
     def _close(self, order: Order, time: int) -> None:
@@ -277,7 +292,7 @@ class Books:
         order.updated = time
         account = self.accounts[order.account_id]
         account.updated = time
-        del account.open[order.order_id]
+        account.unfile(order)
 
     def _paying(self, order: Order) -> Balance:
         return self.accounts[order.account_id].balance(self.locks(order.request))

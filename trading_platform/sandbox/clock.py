@@ -21,7 +21,9 @@ from trading_platform.sandbox.sources import Step
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
+"""Longer than an engine that was killed takes to be back. Who misses a step of daily bars misses a day, and with it the
+broker's book of that day."""
 SLOW_STEPS_PER_SECOND = 2.0
 GONE_AFTER_SECONDS = 60.0
 Speed = float | Literal["max"]

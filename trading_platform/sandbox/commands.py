@@ -1,6 +1,7 @@
 """The commands `sandbox` (by itself, from files) and `sandbox serve` (of a dataset of the platform)."""
 
 import logging
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -58,8 +59,9 @@ def alone(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     wishes = Wishes(
-        data, _speed(speed), seed, faults, kite_port, binance_port, journal, limits, redirect, postback, _moment(start)
-    )
+        data, _speed(speed), seed, faults, kite_port, binance_port, journal, limits, redirect, postback, _moment(start),
+        os.environ.get("TP_SANDBOX_ADMIN_TOKEN"),
+    )  # fmt: skip
     try:
         run(wishes)
     except (UnreadableFileError, BadFaultError, OSError) as error:

@@ -118,6 +118,7 @@ class Control:
                 }
                 for each in account.positions.values() if each.units
             ],
+            "billed": f"{account.billed:f}",
             "orders": [_order(order) for order in account.orders.values()],
             "fills": [_fill(trade, account.orders[trade.order_id]) for trade in account.trades],
         }  # fmt: skip

@@ -232,6 +232,12 @@ class Exchange:
         self._commit("amend")
         return order
 
+    def hand_over(self, orders: Iterable[Order]) -> None:
+        """Stops that waited for the opening are orders of the session from now on, and end with it."""
+        for order in orders:
+            self._post(Amended(order.order_id, replace(order.request, at_open=False), order.locked, self.now))
+        self._commit("hand over")
+
     def expire_orders(self, orders: Iterable[Order], reason: str) -> None:
         """End open orders whose time is over."""
         for order in orders:

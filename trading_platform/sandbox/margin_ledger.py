@@ -56,6 +56,9 @@ class Position:
     def average(self) -> Decimal:
         return self.cost / self.units if self.units else ZERO
 
+    def is_closed_by(self, side: Side) -> bool:
+        return self.units < 0 if side == "BUY" else self.units > 0
+
     def roll(self, day: int) -> None:
         """Begin a new day: what is there now was there at its opening."""
         if day != self.day:

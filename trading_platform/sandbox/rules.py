@@ -62,9 +62,11 @@ def check_filters(market: Market, request: OrderRequest) -> None:
 def check_state(market: Market, account: Account, requests: Iterable[OrderRequest], *, own_names: bool = True) -> None:
     """The names, the number and the immediate effect of new orders. Raises `RefusedError`.
 
-    `own_names` False: a name is a tag that any number of orders may have.
+    `own_names` False, as at an Indian broker: a name is a tag that any number of orders may have, and their number is
+    limited by the day, not by what is open.
     """
-    open_here = sum(order.symbol == market.instrument.symbol for order in account.open.values())
+    symbol = market.instrument.symbol
+    open_here = len(account.open_by[symbol, "BUY"]) + len(account.open_by[symbol, "SELL"])
     names = set()
     for request in requests:
         same = account.by_client_id.get(request.client_order_id)
@@ -72,7 +74,7 @@ def check_state(market: Market, account: Account, requests: Iterable[OrderReques
             raise RefusedError(Refusal.DUPLICATE)
         names.add(request.client_order_id)
         open_here += 1
-        if open_here > MOST_OPEN_ORDERS:
+        if own_names and open_here > MOST_OPEN_ORDERS:
             raise RefusedError(Refusal.MAX_NUM_ORDERS)
         if request.post_only and market.plan(request.side, request.quantity, request.limit_price):
             raise RefusedError(Refusal.WOULD_TAKE)

@@ -24,6 +24,7 @@ class _Account:
     balances: dict[str, Balance]
     positions: dict[str, Position] = field(default_factory=dict)
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    billed: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def take(
     for account in books.accounts.values():
         kept = _Account(
             account.account_id, account.api_key, account.api_secret, account.updated, account.balances, account.positions,
-            account.kept,
+            account.kept, account.billed,
         )  # fmt: skip
         yield {"c": "snapshot", "account": kept}
         for order in account.orders.values():
@@ -80,7 +81,7 @@ def restore(books: Books, markets: dict[str, Market], candles: dict[str, Candles
         kept: _Account = revive(_Account, record["account"])
         account = Account(
             kept.account_id, kept.api_key, kept.api_secret, kept.balances, updated=kept.updated, positions=kept.positions,
-            kept=kept.kept,
+            kept=kept.kept, billed=kept.billed,
         )  # fmt: skip
         books.accounts[account.account_id] = books.by_key[account.api_key] = account
     elif "list" in record:

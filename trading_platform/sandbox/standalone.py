@@ -79,6 +79,8 @@ class Wishes:
     redirect: str = REDIRECT
     postback: str | None = None
     start: datetime | None = None
+    token: str | None = None
+    """The secret part of the admin address; a new one at every start where none is given."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def build(wishes: Wishes, journal: Path) -> tuple[Sandbox, str]:
     clock = Clock(exchange, "synthetic", Tail(None, None, 0), "max" if wishes.speed == "max" else pace, pace, on_step=kite.after_step)  # fmt: skip
     clock.alone = pace
     streams = Streams(exchange, faults)
-    token = secrets.token_urlsafe(18)
+    token = wishes.token or secrets.token_urlsafe(18)
     app = _binance_door(exchange, clock, streams, kite, faults, wishes, token)
     made = Sandbox(exchange, clock, source, streams, app, _silent, kite, wishes.kite_port)
     _open_accounts(made, wishes)

@@ -71,6 +71,9 @@ class Credential(GroupBase):
     wrap_nonce: Mapped[bytes] = mapped_column(LargeBinary)
     master_key_version: Mapped[int]
     created_at: Mapped[Time] = mapped_column(server_default=NOW)
+    """When it was sealed: an engine takes up new keys and sessions by it."""
+    expires_at: Mapped[Time | None]
+    """Of a session, which is worth nothing afterwards; null for keys."""
 
 
 class Subscription(GroupBase):

@@ -62,7 +62,7 @@ class NotArmedError(PermissionError):
 class BinanceVenue:
     """One account. `base_url` None is the real exchange, which `armed` must allow."""
 
-    proves_absence_after: timedelta | None = RECV_WINDOW + ABSENCE_MARGIN
+    needs_login: bool = False
 
     def __init__(
         self,
@@ -172,6 +172,10 @@ class BinanceVenue:
         with _readable():
             fills = [_fill(trade, "id", trade["time"]) for trade in trades]
             return _accepted(number, order, fills)
+
+    def proves_absence(self, issued_at: datetime, decided_at: datetime) -> bool:
+        """The exchange refuses what comes later than its receive window."""
+        return datetime.now(UTC) - issued_at > RECV_WINDOW + ABSENCE_MARGIN
 
     async def balances(self) -> Mapping[str, Decimal]:
         account = await self._ask(self.client.private_get_account({"omitZeroBalances": "true"}))

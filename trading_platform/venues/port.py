@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, VenueOrderId
+from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, TradeId, VenueOrderId
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument
 from trading_platform.venues.route import Route
@@ -87,12 +87,21 @@ class QueryFailedError(RuntimeError):
     """A question to the venue got no answer; the caller knows as much as before."""
 
 
+class AuthLostError(QueryFailedError):
+    """The venue does not know the account's session any more: its owner must log in again."""
+
+    def __init__(self, account_id: AccountId, text: str) -> None:
+        super().__init__(f"{account_id}: {text}")
+        self.account_id = account_id
+
+
 class OrderVenue(Protocol):
     """One account at one venue."""
 
+    needs_login: bool
+    """Whether a person logs in day by day: a session that ends is then nothing to stop the account for good."""
+
     route: Route
-    proves_absence_after: timedelta | None
-    """This long after `issued_at`, "no such order" proves that it never arrived and never will; None: nothing does."""
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
         """What a new position in `symbol` is taken in at that market time: for an index its future, else the symbol."""
@@ -150,6 +159,13 @@ class OrderVenue(Protocol):
 
     async def find_order(self, client_order_id: ClientOrderId, contract: Symbol) -> Accepted | None:
         """The order of that client id with all its fills; None where the venue says that there is none."""
+        ...
+
+    def proves_absence(self, issued_at: datetime, decided_at: datetime) -> bool:
+        """Whether "no such order", said now, proves that an order never arrived and never will.
+
+        `issued_at` is wall time, `decided_at` market time.
+        """
         ...
 
     async def balances(self) -> Mapping[str, Decimal]:

@@ -1,7 +1,7 @@
 """The order door when the broker does not answer, answers late or answers oddly: never two orders, never a lost one."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +19,7 @@ from trading_platform.venues.port import (
     Refused,
     Throttled,
 )
-from trading_platform.venues.zerodha.venue import ZerodhaVenue, tag_of
+from trading_platform.venues.zerodha.venue import IST, ZerodhaVenue, tag_of
 
 D = Decimal
 OURS = ClientOrderId("tp_0123456789abcdef0123")
@@ -105,7 +105,13 @@ async def test_an_order_that_was_taken_but_not_answered_is_found_however_it_ende
     assert isinstance(await place(venue), Ambiguous)
     kite.answers[BOOK] = success(sample("orders"))
     assert await venue.find_order(OURS, SYMBOL) is None, "not visible yet: that proves nothing"
-    assert venue.proves_absence_after is None
+    friday = datetime(2026, 11, 20, 10, 0, tzinfo=IST)
+    for clock, proven in (
+        (friday, False), (friday.replace(hour=16, minute=4), False), (friday.replace(hour=16, minute=5), True),
+        (friday.replace(hour=23), True), (friday + timedelta(days=1), False),
+    ):  # fmt: skip
+        venue.now = lambda clock=clock: clock
+        assert venue.proves_absence(datetime.now(UTC), friday) is proven, "only the whole book of its own day does"
     for status, filled, state in (
         ("COMPLETE", 1, "FILLED"), ("REJECTED", 0, "REJECTED"), ("CANCELLED", 0, "CANCELLED"), ("OPEN", 0, "WORKING"),
     ):  # fmt: skip

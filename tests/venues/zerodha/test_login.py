@@ -174,6 +174,7 @@ async def test_all_is_well(kite: Replayed) -> None:
         "profile",
         "instruments",
         "money",
+        "holidays",
     ]
     assert (report.ready, failed(report)) == (True, [])
 

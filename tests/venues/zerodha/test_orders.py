@@ -14,7 +14,7 @@ from tests.venues.zerodha.replayed import Replayed, error, success
 from trading_platform.identifiers import VenueOrderId
 from trading_platform.markets.contracts import Contract
 from trading_platform.markets.denials import Denial
-from trading_platform.markets.kite_orders import KiteOrder, Surroundings, check
+from trading_platform.markets.kite_orders import KiteOrder, Surroundings
 from trading_platform.markets.price_bands import CircuitLimits
 from trading_platform.markets.quantities import FreezeTable
 from trading_platform.venues.port import Ambiguous, Refused
@@ -26,6 +26,7 @@ from trading_platform.venues.zerodha.orders import (
     changed,
     check_autoslice,
     check_conversion,
+    denied,
 )
 
 D = Decimal
@@ -39,6 +40,11 @@ ORDER_ID = VenueOrderId("151220000000000")
 LIMIT = KiteOrder("NSE", "INFY", "BUY", 10, "CNC", "LIMIT", price=D("1500.05"), tag="TPABC")
 STOP = replace(LIMIT, side="SELL", order_type="SL", price=D(1440), trigger_price=D(1450))
 FUTURE = KiteOrder("NFO", "NIFTY26NOVFUT", "BUY", 65, "NRML", "LIMIT", price=D(26000))
+
+
+FUTURE_STOP = replace(
+    FUTURE, side="SELL", order_type="SL", trigger_price=D(26000)
+)  # 3 % of the trigger is 780: NSE/FAOP 54/2023
 
 
 def ist(day: date, clock: time) -> datetime:
@@ -79,6 +85,8 @@ def around(contract: Contract = INFY, now: datetime = OPEN, **given: Any) -> Sur
         (STOP, {"last_price": D(1450)}, None, None),
         (STOP, {"last_price": D("1449.95")}, "TRIGGER_PASSED", D("1449.95")),
         (replace(STOP, price=D("1450.05")), {}, "STOP_PRICE", D(1450)),
+        (replace(FUTURE_STOP, price=D(25220)), {"contract": NIFTY}, None, None),
+        (replace(FUTURE_STOP, price=D("25219.90")), {"contract": NIFTY}, "STOP_RANGE", D(25220)),
         (replace(LIMIT, tag="A" * 20), {}, None, None),
         (replace(LIMIT, tag="A" * 21), {}, "ORDER_TAG", None),
         (replace(LIMIT, tag="with blank"), {}, "ORDER_TAG", None),
@@ -105,7 +113,7 @@ def around(contract: Contract = INFY, now: datetime = OPEN, **given: Any) -> Sur
 def test_what_the_rules_forbid_is_named(
     order: KiteOrder, given: dict[str, Any], code: str | None, nearest: D | None
 ) -> None:
-    denial = check(order, around(**given))
+    denial = denied(order, around(**given))
     assert (denial.code if denial else None, denial.nearest if denial else None) == (code, nearest), denial
 
 

@@ -12,7 +12,7 @@ from trading_platform.identifiers import ClientOrderId, Symbol
 from trading_platform.markets.contract_note import Leg, charges_of
 from trading_platform.venues.port import Accepted, Refused
 from trading_platform.venues.zerodha.login import LoginRefusedError, open_session
-from trading_platform.venues.zerodha.transport import KiteTransport
+from trading_platform.venues.zerodha.transport import Fields, KiteTransport, Success
 from trading_platform.venues.zerodha.venue import NotArmedError, ZerodhaVenue, tag_of
 
 D = Decimal
@@ -122,6 +122,26 @@ async def test_after_the_market_an_order_waits_for_the_next_open(made: Broker, v
     assert found is not None
     assert (found.state, found.filled) == ("FILLED", D(10))
     assert {fill.time for fill in found.fills} == {ist(MONDAY, time(9, 16))}
+
+
+async def test_what_rests_is_ours_still(made: Broker, venue: ZerodhaVenue) -> None:
+    before = (await venue.balances())["INR"]
+    rest: Fields = {"transaction_type": "BUY", "order_type": "LIMIT", "validity": "DAY"}
+    for fields in (
+        {"exchange": "NSE", "tradingsymbol": "INFY", "quantity": 10, "product": "CNC", "price": "1400"},
+        {"exchange": "NSE", "tradingsymbol": "INFY", "quantity": 10, "product": "MIS", "price": "1400"},
+        {"exchange": "NFO", "tradingsymbol": "NIFTY26DECFUT", "quantity": 65, "product": "NRML", "price": "24000"},
+    ):
+        assert isinstance(await venue.transport.call("POST", "/orders/regular", form=rest | fields), Success)
+    margins = await venue.transport.call("GET", "/user/margins")
+    assert isinstance(margins, Success)
+    assert D(str(margins.data["equity"]["available"]["live_balance"])) < before - 14_000, "it is blocked at the broker"
+    assert abs((await venue.balances())["INR"] - before) < D("0.01")
+    await made.until(FRIDAY, time(15, 30))
+    made.sandbox.exchange.market_time = int(ist(FRIDAY, time(16)).timestamp() * 1_000)
+    overnight = (await venue.balances())["INR"]
+    assert isinstance(await venue.place_market(OURS, INFY, "buy", D(10), datetime.now(UTC)), Accepted)
+    assert abs((await venue.balances())["INR"] - overnight) < D("0.01")
 
 
 async def test_money_that_is_not_there_is_the_broker_s_own_refusal(venue: ZerodhaVenue) -> None:

@@ -31,6 +31,9 @@ from trading_platform.storage.group import RiskLimits, Subscription
 
 UNCERTIFIED = "trade uncertified signals with real money"
 HISTORY = 50
+Currency = Annotated[
+    Literal["USDT", "INR"], Query(description="What the accounts are kept in that the limits are for.")
+]
 router = APIRouter(
     prefix="/api",
     tags=["configuration"],
@@ -129,6 +132,7 @@ async def change_risk_limits(
     services: ServicesOf,
     of: Annotated[LimitScope, Depends()],
     user_id: str | None = Query(None, description="Another user's id; for admins only."),
+    currency: Currency = "USDT",
 ) -> RiskLimitsOut:
     """Traders lower their own at once; raising any of them takes an admin, and so do limits of a strategy or group.
     In force from the next order on."""

@@ -8,11 +8,12 @@ that began the log-in, and a `state` that was signed here: a request token sent 
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, Field
 
 from trading_platform.accounts.limits import READS
 from trading_platform.accounts.sessions import SessionUser
@@ -29,6 +30,7 @@ from trading_platform.venues.zerodha.login import (
     account_in_state,
     close_session,
     login_url,
+    login_wanted,
     open_session,
     postback_is_genuine,
     signed_state,
@@ -37,7 +39,7 @@ from trading_platform.venues.zerodha.login import (
 from trading_platform.venues.zerodha.transport import KiteTransport
 from trading_platform.venues.zerodha.vaulted import KiteAccount, KiteKeys, NoAccountError
 
-HOME = "/app/"
+HOME = "/app/accounts"
 LARGEST_POSTBACK = 1 << 16
 SHOWN_OF_POSTBACK = ("status", "exchange", "tradingsymbol", "filled_quantity", "order_timestamp")
 router = APIRouter(
@@ -55,6 +57,42 @@ async def login(
     state = signed_state(found.account_id, user.user_id, keys.api_secret.get_secret_value(), datetime.now(UTC))
     page = vaulted.login_page_of(services.databases.settings, found)
     return RedirectResponse(login_url(keys.api_key, state, page), 303)
+
+
+class KiteSessionOut(BaseModel):
+    """How one of your accounts at Zerodha stands with its daily log-in."""
+
+    account_id: str
+    kind: Literal["live", "sandbox"]
+    armed: bool
+    logged_in_until: datetime | None = Field(description="End of today's session; null where there is none.")
+    wanted_by: datetime | None = Field(
+        description="When trading begins that needs a log-in; null where none is needed."
+    )
+
+
+@router.get("/sessions", summary="Which of your accounts at Zerodha are logged in")
+async def sessions(user: Reader, services: ServicesOf) -> list[KiteSessionOut]:
+    return await asyncio.to_thread(_sessions, services.databases, user)
+
+
+def _sessions(databases: Databases, user: SessionUser) -> list[KiteSessionOut]:
+    now, vault, found = datetime.now(UTC), Vault(databases.settings), []
+    for account in vaulted.accounts_in(databases, user.group_id):
+        if account.user_id != user.user_id:
+            continue
+        try:
+            session = vaulted.keys_of(databases, vault, account, now).session
+        except NoAccountError:
+            continue
+        found.append(
+            KiteSessionOut(
+                account_id=account.account_id, kind="live" if account.live else "sandbox", armed=account.armed,
+                logged_in_until=session.expires_at if session else None,
+                wanted_by=login_wanted(session, now) if account.live else None,
+            )
+        )  # fmt: skip
+    return found
 
 
 @router.get("/callback", include_in_schema=False)

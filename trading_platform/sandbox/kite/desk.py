@@ -255,10 +255,9 @@ class Desk:
             side = "buy" if request.side == "BUY" else "sell"
             if check_stop_range(side, limit, stop, contract, day.date()):  # type: ignore[arg-type]
                 return STOP_RANGE
-        if stop is None and not request.at_open and limit is not None:
-            for other in account.open.values():
-                against = other.symbol == request.symbol and other.side != request.side and other.rank
-                if against and (other.limit <= limit if request.side == "BUY" else other.limit >= limit):
+        if stop is None and not (request.at_open or request.queued) and limit is not None:
+            for other in account.open_by[request.symbol, "SELL" if request.side == "BUY" else "BUY"].values():
+                if other.rank and (other.limit <= limit if request.side == "BUY" else other.limit >= limit):
                     return SELF_TRADE
         return ""
 
@@ -332,7 +331,6 @@ def in_words(error: RefusedError) -> KiteError:
         Refusal.LOT_SIZE: "Invalid `quantity`: it must be a multiple of the lot size.",
         Refusal.PRICE_FILTER: "Tick size for this script does not allow this price. Kindly enter price in the multiple of "
         "tick size for this script.",
-        Refusal.MAX_NUM_ORDERS: "Too many open orders in this instrument.",
         Refusal.WOULD_TRIGGER: "Trigger price for stoploss orders should be beyond the last traded price.",
         Refusal.UNKNOWN_ORDER: "Order cannot be changed or cancelled as it is not open.",
     }

@@ -106,7 +106,7 @@ class Orders:
     def _require_variety(self, call: Call, order: Order) -> None:
         """An after-market order that was released is changed as a regular one; under its old name the call times out."""
         asked, was = call.path["variety"], order.request.terms["variety"]
-        released = was == "amo" and order.working_since is not None
+        released = was == "amo" and (order.working_since is not None or not order.request.at_open)
         if released and asked == "amo":
             raise KiteError(503, "NetworkException", "request to the order management system timed out")
         if asked != ("regular" if released else was):

@@ -225,6 +225,9 @@ class Portfolio:
             found = margin(self.desk.contracts[each.symbol], each.product, side, abs(each.units), abs(each.cost), self.exchange.now)  # fmt: skip
             span, exposure, premium = span + found.initial, exposure + found.exposure, premium + found.premium
             unrealised += each.units * (self.exchange.markets[each.symbol].last or ZERO) - each.cost
+        if rupees:  # open orders on margin block theirs as positions do
+            on_margin = (each for each in account.open.values() if each.request.terms.get("product") not in DELIVERY)
+            span += sum((each.locked for each in on_margin), ZERO)
         everything = self._all(account) if rupees else []
         realised = sum((each.realised for each in everything if each.product not in DELIVERY), ZERO)
         delivered = sum((each.bought_value - each.sold_value for each in everything if each.product in DELIVERY), ZERO)

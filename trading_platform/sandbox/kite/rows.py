@@ -105,7 +105,7 @@ def statuses_of(order: Order) -> list[str]:
     waits = order.working_since is None and order.is_open
     if terms["variety"] == "amo":
         hops.append("AMO REQ RECEIVED")
-        if waits:
+        if waits and order.request.at_open:
             return hops
     hops.append("VALIDATION PENDING")
     if order.state == "REJECTED":

@@ -61,6 +61,7 @@ class Schedule:
         if (today := day_of(self.exchange.now)) != self._day:
             self._begin_day(today)
         self._watch_indices()
+        self._hand_over_stops()
         self._end_validities()
         self._closing_auctions(now)
         self._auctions(now)
@@ -121,6 +122,16 @@ class Schedule:
             for order in list(account.open.values()):
                 if "variety" in order.request.terms:
                     yield order
+
+    def _hand_over_stops(self) -> None:
+        """After-market stops go to the exchange with the opening, and wait there for their trigger."""
+        waiting = [
+            order for order in self._open_orders()
+            if order.request.at_open and order.request.stop_price is not None and order.working_since is None
+            and self.bands.phase(self.desk.contracts[order.symbol]).phase is Phase.CONTINUOUS
+        ]  # fmt: skip
+        if waiting:
+            self.exchange.hand_over(waiting)
 
     def _end_validities(self) -> None:
         now = self.exchange.now

@@ -18,7 +18,6 @@ from trading_platform.markets.sessions import IST, Segment
 from trading_platform.settings import settings
 from trading_platform.storage.databases import Databases
 from trading_platform.venues.port import QueryFailedError
-from trading_platform.venues.route import local_address
 from trading_platform.venues.zerodha import vaulted
 from trading_platform.venues.zerodha.login import (
     LoginRefusedError,
@@ -28,8 +27,9 @@ from trading_platform.venues.zerodha.login import (
     signed_state,
     state_is_ours,
 )
-from trading_platform.venues.zerodha.preflight import Preflight, Report, seen_address
+from trading_platform.venues.zerodha.preflight import Report
 from trading_platform.venues.zerodha.transport import KiteTransport
+from trading_platform.venues.zerodha.watch import SEGMENTS, check_account
 
 app = typer.Typer(no_args_is_help=True, help="Zerodha accounts: daily log-in, and checks before the market opens.")
 AccountOption = Annotated[str, typer.Option("--account", help="The account, as `kite status` lists it.")]
@@ -113,21 +113,12 @@ def preflight(
     with _explained():
         databases, vault = Databases(settings()), Vault(settings())
         found = vaulted.account_of(databases, account)
-        keys = vaulted.keys_of(databases, vault, found)
-        transport = vaulted.transport_of(settings(), found, keys)
-
-        async def egress() -> str:
-            if address_service:
-                return await seen_address(address_service, keys.source_address)
-            target = urlsplit(transport.root)
-            own = await asyncio.to_thread(local_address, target.hostname or "", target.port or 443)
-            return keys.source_address or own or "nowhere: there is no route to the broker"
-
-        checks = Preflight(
-            transport, keys.session, frozenset(allow or ()), egress, cast(list[Segment], segment or ["NSE", "NFO"]),
-            lambda: datetime.now(UTC),
+        report = asyncio.run(
+            check_account(
+                databases, vault, found, datetime.now(UTC), allowed=frozenset(allow or ()),
+                segments=cast(list[Segment], segment) if segment else SEGMENTS, address_service=address_service,
+            )
         )  # fmt: skip
-        report = _run(transport, checks.run)
     _show(report)
     if not report.ready:
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from typing import TypedDict
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -18,12 +19,20 @@ from trading_platform.markets.sessions import Segment, session_of
 from trading_platform.venues.zerodha.errors import Meaning, meaning_of
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
 
+
+class LoginAlert(TypedDict):
+    source: str
+    title: str
+
+
 IST = ZoneInfo("Asia/Kolkata")
 LOGIN_URL = "https://kite.zerodha.com/connect/login"
 AUTHORISE_URL = "https://kite.zerodha.com/connect/portfolio/authorize/holdings"
 ENDS_AT = time(6, 0)
 ASKED_FROM = time(8, 0)
 STATE_LIVES = timedelta(minutes=10)
+LOGIN_ALERT: LoginAlert = {"source": "zerodha", "title": "Log in to Zerodha"}
+"""What alerts of missing sessions are known by, with the account as label: a log-in resolves it."""
 
 
 class LoginRefusedError(PermissionError):

@@ -23,6 +23,7 @@ from trading_platform.markets.kite_orders import (
     Surroundings,
     Variety,
     check,
+    check_at_exchange,
     check_modification,
     variety_in_url,
 )
@@ -87,7 +88,7 @@ class OrderDesk:
     transport: KiteTransport
 
     async def place(self, order: KiteOrder, *, reducing: bool = False) -> Acknowledged | NotSent:
-        """Send an order that has passed `check`. `reducing`: it leaves a position, so it may use the reserve."""
+        """Send an order that has passed `denied`. `reducing`: it leaves a position, so it may use the reserve."""
         path = f"/orders/{order.variety}"
         return await self._acknowledged("POST", path, "place", form=order.form(), reducing=reducing)
 
@@ -131,7 +132,7 @@ class OrderDesk:
         done: list[Slice] = []
         for part, tag in zip(parts, tags, strict=True):
             child = replace(part, tag=tag)
-            if denial := check(child, around):
+            if denial := denied(child, around):
                 return denial if not done else Sliced(None, (*done, _denied(child, denial)))
             done.append(Slice(child.quantity, await self.place(child, reducing=reducing)))
             if not isinstance(done[-1].answer, Acknowledged):
@@ -150,7 +151,7 @@ class OrderDesk:
         if denial := check_modification(order, done_before):
             return denial
         variety = variety_in_url(order.variety, _released(order, around))
-        if denial := check(replace(wanted, variety=variety), around):
+        if denial := denied(replace(wanted, variety=variety), around):
             return denial
         path = f"/orders/{variety}/{_name(order_id)}"
         return await self._acknowledged("PUT", path, "modify", form=_change_form(order, wanted))
@@ -192,6 +193,11 @@ class OrderDesk:
             return Ambiguous(f"the broker said success and named no order: {answer.data!r}")
 
 
+def denied(order: KiteOrder, around: Surroundings) -> Denial | None:
+    """The first rule of the broker or of the exchange behind it that would refuse the order."""
+    return check(order, around) or check_at_exchange(order, around)
+
+
 def changed(order: KiteOrder, change: Change) -> KiteOrder:
     """The order as it shall be: a new type takes with it the prices that it does not use."""
     given = {name: getattr(change, name) for name in Change.__slots__ if getattr(change, name) is not None}
@@ -219,7 +225,7 @@ def check_autoslice(order: KiteOrder, around: Surroundings) -> Denial | None:
             f"{order.quantity} would be more than {MOST_SLICES} slices",
             Decimal(largest * MOST_SLICES),
         )
-    return check(replace(order, autoslice=True), around)
+    return denied(replace(order, autoslice=True), around)
 
 
 def check_conversion(exchange: str, quantity: int, old: str, new: str) -> Denial | None:

@@ -8,13 +8,15 @@ shows only at the first order: hence it is compared here.
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Literal
 
 import aiohttp
 
+from trading_platform.identifiers import Venue
+from trading_platform.markets.calendars import calendar
 from trading_platform.markets.contracts import BadDumpError, ContractBook
 from trading_platform.markets.sessions import IST, Segment, is_trading_day
 from trading_platform.venues.port import QueryFailedError
@@ -24,6 +26,7 @@ from trading_platform.venues.zerodha.transport import Failure, KiteTransport
 
 LARGEST_OFFSET_SECONDS = 1.0
 FEWEST_CONTRACTS = 1
+HOLIDAYS_AHEAD = timedelta(days=30)
 TIMEOUT_SECONDS = 5.0
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -64,7 +67,9 @@ class Preflight:
 
     async def run(self) -> Report:
         """Never raises: what cannot be asked is a finding."""
-        checks = (self._session, self._address, self._clock, self._profile, self._instruments, self._money)
+        checks = (
+            self._session, self._address, self._clock, self._profile, self._instruments, self._money, self._holidays,
+        )  # fmt: skip
         found = []
         for check in checks:
             try:
@@ -135,6 +140,19 @@ class Preflight:
             return Finding("money", "failed", "the equity segment is not enabled")
         verdict: Verdict = "ok" if equity.usable > 0 else "warning"
         return Finding("money", verdict, f"{equity.usable:,.2f} rupees to trade with")
+
+    async def _holidays(self) -> Finding:
+        return holidays_finding(self.now().astimezone(IST).date())
+
+
+def holidays_finding(today: date) -> Finding:
+    """Whether the list of holidays reaches far enough; days after it are guessed by the week."""
+    until = calendar(Venue("nse")).known_until
+    if until is None or until >= today + HOLIDAYS_AHEAD:
+        return Finding("holidays", "ok", f"known until {until}")
+    verdict: Verdict = "warning" if until >= today else "failed"
+    text = f"known until {until}, then weekdays are taken for trading days: update exchange-calendars, or name the days in TP_EXCEPTIONAL_DAYS"
+    return Finding("holidays", verdict, text)
 
 
 def instruments_finding(book: ContractBook, today: date, segments: Sequence[Segment]) -> Finding:

@@ -19,10 +19,11 @@ from sqlalchemy.orm import Session
 from trading_platform.accounts.vault import Vault
 from trading_platform.compliance.audit import record
 from trading_platform.identifiers import AccountId, GroupId, UserId
+from trading_platform.observability.alerts import resolve_alert
 from trading_platform.settings import Settings
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Account, Credential
-from trading_platform.venues.zerodha.login import LOGIN_URL, KiteSession
+from trading_platform.venues.zerodha.login import LOGIN_ALERT, LOGIN_URL, KiteSession
 from trading_platform.venues.zerodha.transport import ROOT, KiteTransport
 
 TOKEN, ABOUT = "access_token", "kite_session"
@@ -73,14 +74,16 @@ def account_in(databases: Databases, group_id: GroupId, account_id: str) -> Kite
         return None if row is None else _value(group_id, row)
 
 
+def accounts_in(databases: Databases, group_id: GroupId) -> list[KiteAccount]:
+    """Every open account at Zerodha of a group, by id."""
+    with databases.group(group_id) as session:
+        rows = session.scalars(select(Account).where(*_AT_ZERODHA).order_by(Account.account_id))
+        return [_value(group_id, row) for row in rows]
+
+
 def all_accounts(databases: Databases) -> list[KiteAccount]:
     """Every open account at Zerodha, by group and id."""
-    found = []
-    for group_id in sorted(databases.group_ids()):
-        with databases.group(group_id) as session:
-            rows = session.scalars(select(Account).where(*_AT_ZERODHA).order_by(Account.account_id))
-            found += [_value(group_id, row) for row in rows]
-    return found
+    return [each for group_id in sorted(databases.group_ids()) for each in accounts_in(databases, group_id)]
 
 
 def keys_of(databases: Databases, vault: Vault, account: KiteAccount, now: datetime | None = None) -> KiteKeys:
@@ -107,8 +110,10 @@ def keep(databases: Databases, vault: Vault, account: KiteAccount, session: Kite
     }  # fmt: skip
     with databases.group(account.group_id) as books:
         for name, secret in ((TOKEN, session.access_token), (ABOUT, orjson.dumps(about).decode())):
-            books.merge(vault.seal(account.user_id, account.account_id, name, secret))
+            books.merge(vault.seal(account.user_id, account.account_id, name, secret, session.expires_at))
         _audit(books, account, actor, "SESSION_CREATED", session.user_id, expires_at=session.expires_at.isoformat())
+    with databases.control() as control:
+        resolve_alert(control, **LOGIN_ALERT, labels={"account": account.account_id})
 
 
 def forget(databases: Databases, account: KiteAccount, *, actor: str, why: str) -> None:

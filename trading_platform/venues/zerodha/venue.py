@@ -25,28 +25,43 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
+from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
 from trading_platform.markets.contract_note import Leg, charges_of, segment_for
 from trading_platform.markets.contracts import BadDumpError, Contract, ContractBook, UnknownContractError
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument, is_index
-from trading_platform.markets.kite_orders import KiteOrder, Surroundings, check, variety_in_url
+from trading_platform.markets.kite_orders import KiteOrder, Surroundings, variety_in_url
 from trading_platform.markets.position_limits import BanList, check_ban
 from trading_platform.markets.quantities import FreezeTable
-from trading_platform.markets.sessions import amo_window
-from trading_platform.venues.port import Accepted, Ambiguous, QueryFailedError, Refused, Result, Side, VenueFill
+from trading_platform.markets.sessions import amo_window, session_of
+from trading_platform.venues.port import (
+    Accepted,
+    Ambiguous,
+    AuthLost,
+    AuthLostError,
+    QueryFailedError,
+    Refused,
+    Result,
+    Side,
+    VenueFill,
+)
 from trading_platform.venues.route import Route, local_address
-from trading_platform.venues.zerodha.errors import meaning_of_rejection
-from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk
-from trading_platform.venues.zerodha.statuses import state_of
+from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
+from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk, denied
+from trading_platform.venues.zerodha.statuses import lifecycle_of, state_of
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
 
 IST = ZoneInfo("Asia/Kolkata")
 CURRENCY = "INR"
+NOBODY = AccountId("")
 TAG_PREFIX = "TP"
 TAG_LENGTH = 20
 BROKERS_OWN_PROTECTION = Decimal(-1)
 ZERO = Decimal(0)
+PAID_IN_FULL = frozenset({"CNC", "MTF"})
+AFTER_CLOSE = timedelta(minutes=5)
+BOOK_OF_THE_DAY = timedelta(hours=12)
+LONGEST_CLOSURE_DAYS = 15
 ROLL_DAYS = 1
 """A future is not entered on its last day."""
 NAME_OF_INDEX = {"NIFTY 50": "NIFTY", "NIFTY BANK": "BANKNIFTY"}
@@ -78,7 +93,8 @@ class ZerodhaVenue:
     transport: KiteTransport
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     armed: bool = False
-    proves_absence_after: timedelta | None = None
+    account_id: AccountId = NOBODY
+    needs_login: bool = True
     bans: BanList | None = None
     """The day's F&O ban list, where somebody has loaded it."""
 
@@ -148,7 +164,7 @@ class ZerodhaVenue:
         if isinstance(made, Denial):
             return Refused(made.code, str(made))
         order, around = made
-        if denial := check(order, around):
+        if denial := denied(order, around):
             return Refused(denial.code, str(denial))
         result = await self.place(order, reducing=reducing)
         if isinstance(result, Refused) and (found := FREEZE_IN_WORDS.search(result.text)):
@@ -164,7 +180,7 @@ class ZerodhaVenue:
         if isinstance(made, Denial):
             return made
         order, around = made
-        if denial := check(order, around):
+        if denial := denied(order, around):
             return denial
         day = around.now.astimezone(IST).date()
         after = ZERO if reducing else quantity
@@ -201,7 +217,7 @@ class ZerodhaVenue:
             return Refused(made.code, str(made))
         market, around = made
         stop = replace(market, order_type="SL", market_protection=None, trigger_price=trigger, price=limit)
-        if denial := check(stop, around):
+        if denial := denied(stop, around):
             return Refused(denial.code, str(denial))
         return await self.place(stop, reducing=True)
 
@@ -248,12 +264,28 @@ class ZerodhaVenue:
         filled_first = sorted(mine, key=lambda row: int(row.get("filled_quantity") or 0))
         return await self._accepted(filled_first[-1])
 
+    def proves_absence(self, issued_at: datetime, decided_at: datetime) -> bool:
+        """Within the day nothing does. After the session that the order was for the day's book is whole, and says so for
+        half a day; later it is another day's book, and a person has to look."""
+        closed = self._session_over(decided_at)
+        return closed <= self.now() < closed + BOOK_OF_THE_DAY
+
+    def _session_over(self, decided_at: datetime) -> datetime:
+        """When the session of an order that was decided on then is over, for certain."""
+        day = decided_at.astimezone(IST).date()
+        for offset in range(LONGEST_CLOSURE_DAYS):
+            spans = session_of("NSE", day + timedelta(days=offset))
+            if spans and spans[-1].ends > decided_at:
+                return spans[-1].ends + AFTER_CLOSE
+        return datetime.max.replace(tzinfo=UTC) - BOOK_OF_THE_DAY
+
     async def balances(self) -> Mapping[str, Decimal]:
-        margins, positions, holdings = await asyncio.gather(
-            self._ask("/user/margins"), self._ask("/portfolio/positions"), self._ask("/portfolio/holdings")
-        )
+        margins, positions, holdings, orders = await asyncio.gather(
+            self._ask("/user/margins"), self._ask("/portfolio/positions"), self._ask("/portfolio/holdings"),
+            self._ask("/orders"),
+        )  # fmt: skip
         try:
-            return _balances(margins["equity"], positions["net"], holdings)
+            return _balances(margins["equity"], positions["net"], holdings, orders)
         except (KeyError, TypeError, ArithmeticError) as error:
             raise QueryFailedError(f"Zerodha's books cannot be read: {error!r}") from error
 
@@ -315,6 +347,8 @@ class ZerodhaVenue:
         answer = await self.transport.call("GET", path)
         if isinstance(answer, Success):
             return answer.data
+        if isinstance(as_result(answer, "read"), AuthLost):
+            raise AuthLostError(self.account_id, str(answer))
         raise QueryFailedError(f"Zerodha did not answer {path}: {answer}")
 
 
@@ -325,14 +359,18 @@ def rejection(row: Mapping[str, Any]) -> Refused:
 
 
 def _balances(
-    equity: Mapping[str, Any], positions: Sequence[Mapping[str, Any]], holdings: Sequence[Mapping[str, Any]]
-) -> dict[str, Decimal]:
-    """{INR: cash as if all were paid in full, tradingsymbol: units held}."""
+    equity: Mapping[str, Any], positions: Sequence[Mapping[str, Any]], holdings: Sequence[Mapping[str, Any]],
+    orders: Sequence[Mapping[str, Any]],
+) -> dict[str, Decimal]:  # fmt: skip
+    """{INR: cash as if all were paid in full, tradingsymbol: units held}.
+
+    What is blocked is ours still: margins, and for purchases into delivery that rest the price of what is left of them.
+    """
     used = equity["utilised"]
     cash = sum(
         (Decimal(str(each)) for each in (equity["available"]["live_balance"], used["span"], used["exposure"])),
         Decimal(0),
-    )
+    ) + sum((_blocked(row) for row in orders), Decimal(0))
     found: dict[str, Decimal] = {}
     for row in positions:
         units = Decimal(str(row["quantity"]))
@@ -343,6 +381,14 @@ def _balances(
         units = Decimal(str(row["quantity"])) + Decimal(str(row.get("t1_quantity") or 0))
         found[row["tradingsymbol"]] = found.get(row["tradingsymbol"], Decimal(0)) + units
     return found | {CURRENCY: cash}
+
+
+def _blocked(row: Mapping[str, Any]) -> Decimal:
+    """What a resting purchase into delivery blocks; for derivatives that is within the margins."""
+    if lifecycle_of(row).ended or row["transaction_type"] != "BUY" or row["product"] not in PAID_IN_FULL:
+        return Decimal(0)
+    left = int(row["quantity"]) - int(row.get("filled_quantity") or 0)
+    return left * Decimal(str(row["price"] or row["trigger_price"] or 0))
 
 
 def _ist(text: str) -> datetime:

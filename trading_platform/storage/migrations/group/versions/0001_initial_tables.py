@@ -126,6 +126,7 @@ def upgrade() -> None:
     sa.Column('wrap_nonce', sa.LargeBinary(), nullable=False),
     sa.Column('master_key_version', sa.Integer(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('user_id', 'account_id', 'name', name=op.f('pk_credentials')),
     schema='GROUP'
     )

@@ -1,0 +1,169 @@
+"""Engine processes by the dozen: one parent has imported everything and forks an engine in milliseconds.
+
+    python -m trading_platform.torture.engines        # reads {"group", "dataset", "crash", ...} lines, answers with pids
+
+A forked engine is the platform's own, with short leases and a trap: once it has decided on an order, it sends itself SIGKILL
+after `crash` more instructions of the send path (byte codes of the files that write, send and book). So it dies between any
+two of them.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trading_platform.stack.processes import die_with_parent
+
+SEND_PATH = (
+    "execution/sender.py", "execution/books.py", "execution/intents.py", "venues/binance.py", "venues/zerodha/venue.py",
+    "venues/zerodha/orders.py", "venues/zerodha/transport.py",
+)  # fmt: skip
+ARMED_BY = ("execution/intents.py", "write_intents")
+LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.5
+RECEIVE_WINDOW_SECONDS, MARGIN_SECONDS = 1.0, 0.5
+PROBES = (0.3, 1.0, 2.0)
+
+
+@dataclass
+class Nursery:
+    """The parent process of all engines, as the torture talks to it."""
+
+    environment: dict[str, str]
+    log: Path
+    process: "subprocess.Popen[str] | None" = field(default=None)
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "trading_platform.torture.engines"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=log, text=True, env=os.environ | self.environment, preexec_fn=die_with_parent,
+            )  # fmt: skip
+
+    def engine(self, **order: Any) -> int:
+        """Fork an engine; returns its process id."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(order), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the parent of the engines has ended; its log is {self.log}")
+        return int(line)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+            self.process.wait(30)
+
+
+def main() -> None:
+    """Read orders, fork engines, reap them, until standard input ends."""
+    import ccxt.async_support  # noqa: F401
+    import uvloop  # noqa: F401
+
+    from trading_platform.execution import commands  # noqa: F401
+    from trading_platform.torture import sabotage  # noqa: F401
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps them
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _be_an_engine(order)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+
+
+def _be_an_engine(order: dict[str, Any]) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    die_with_parent(signal.SIGKILL)
+    os.close(0)
+    os.dup2(2, 1)
+    try:
+        _shorten()
+        if name := order.get("sabotage"):
+            from trading_platform.torture.sabotage import SABOTAGES
+
+            SABOTAGES[name]()
+        if order.get("crash"):
+            sys.settrace(_trap(int(order["crash"])))
+        _run(order["group"], order["dataset"])
+    finally:
+        os._exit(0)
+
+
+def _shorten() -> None:
+    """Leases, receive windows and probes of seconds: what a lease of ten seconds survives, one of two does."""
+    from trading_platform.execution import engine, lease, sender
+    from trading_platform.venues import binance
+
+    lease.TTL = timedelta(seconds=LEASE_SECONDS)
+    setattr(engine, "RENEW_EVERY_SECONDS", RENEW_SECONDS)  # noqa: B010 - imported there, and read there
+    engine.RETRY_SECONDS = 0.2
+    engine.RECONCILE_EVERY_SECONDS = 3.0
+    sender.PROBE_AFTER_SECONDS = PROBES  # type: ignore[assignment]
+    binance.RECV_WINDOW = timedelta(seconds=RECEIVE_WINDOW_SECONDS)
+    binance.ABSENCE_MARGIN = timedelta(seconds=MARGIN_SECONDS)
+
+
+def _run(group: str, dataset: str) -> None:
+    import asyncio
+
+    import uvloop
+
+    from trading_platform.execution.clock import WallClock
+    from trading_platform.execution.engine import Engine
+    from trading_platform.identifiers import DatasetId, GroupId
+    from trading_platform.observability import logs
+    from trading_platform.settings import settings
+    from trading_platform.storage.databases import Databases
+
+    settings.cache_clear()
+    current = settings()
+    logs.configure(f"engine:{group}", current)
+
+    async def serve() -> None:
+        service = Engine(Databases(current, pool_size=4), GroupId(group), DatasetId(dataset), WallClock())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, service.stop.set)
+        await service.run()
+
+    uvloop.run(serve())
+
+
+def _trap(limit: int) -> Any:
+    root = str(Path(__file__).resolve().parents[1]) + "/"
+    files = {root + name for name in SEND_PATH}
+    armed_by = (root + ARMED_BY[0], ARMED_BY[1])
+    left, armed = limit, False
+
+    def inside(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if event == "opcode":
+            left -= 1
+            if left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return inside
+
+    def outside(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal armed
+        code = frame.f_code
+        if code.co_filename not in files:
+            return None
+        armed = armed or (code.co_filename, code.co_name) == armed_by
+        if not armed:
+            return None
+        frame.f_trace_opcodes = True
+        return inside
+
+    return outside
+
+
+if __name__ == "__main__":
+    main()
