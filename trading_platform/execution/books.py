@@ -26,6 +26,8 @@ from trading_platform.venues.port import FINAL_STATES, Accepted, VenueFill
 ZERO = Decimal(0)
 ASK_AGAIN_AFTER = timedelta(seconds=1)
 """For an order that the venue has, but has not finished, or whose fills it has not all told."""
+LOOK_AT_STOPS_AFTER = timedelta(seconds=15)
+"""For a stop that waits: it is looked at with every bar as well."""
 log = structlog.get_logger(__name__)
 
 
@@ -62,7 +64,7 @@ async def take_answer(
         await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
     else:
         intent.state = "SUBMITTED"
-        soon = func.now() + ASK_AGAIN_AFTER
+        soon = func.now() + (LOOK_AT_STOPS_AFTER if intent.purpose == "stop" else ASK_AGAIN_AFTER)
         await session.execute(
             update(Outbox).where(Outbox.intent_id == intent.intent_id).values(state="PROBING", next_try_at=soon)
         )

@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.execution import books, trail
 from trading_platform.execution.lease import GroupLease
-from trading_platform.execution.portfolio import Portfolio
-from trading_platform.identifiers import ClientOrderId, Symbol
+from trading_platform.execution.portfolio import Portfolio, RestingStop
+from trading_platform.identifiers import ClientOrderId, StrategyId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
 from trading_platform.observability.alerts import raise_alert
@@ -36,6 +36,7 @@ from trading_platform.venues.port import (
     QueryFailedError,
     Refused,
     Result,
+    Side,
     Throttled,
 )
 
@@ -68,11 +69,7 @@ class Sender:
         started = time.perf_counter()
         with tracer(__name__).start_as_current_span("send_order", context=continued(intent.trace_id)) as span:
             span.set_attribute("client_order_id", intent.client_order_id)
-            result = await portfolio.venue.place_market(
-                ClientOrderId(intent.client_order_id), Symbol(intent.contract),
-                "buy" if intent.side == "buy" else "sell", intent.quantity, issued_at,
-                reducing=intent.purpose == "exit",
-            )  # fmt: skip
+            result = await _placed(portfolio, intent, issued_at)
             span.set_attribute("result", type(result).__name__)
         latency = time.perf_counter() - started
         metrics.ORDER_SECONDS.labels(portfolio.venue.route.exchange).observe(latency)
@@ -104,7 +101,15 @@ class Sender:
         symbol = Symbol(intent.symbol)
         portfolio.unknown.discard(symbol)
         portfolio.working.discard(symbol)
-        if not done and isinstance(result, Accepted) and result.state == "WORKING":
+        protected = (StrategyId(intent.strategy_id), symbol)
+        if intent.purpose == "stop":
+            portfolio.stops.pop(protected, None)
+        if intent.purpose == "stop" and not done and isinstance(result, Accepted) and result.complete:
+            portfolio.stops[protected] = RestingStop(
+                intent.intent_id, ClientOrderId(intent.client_order_id), Symbol(intent.contract),
+                intent.quantity - result.filled,
+            )  # fmt: skip
+        elif not done and isinstance(result, Accepted) and result.state == "WORKING":
             portfolio.working.add(symbol)
         elif not done:
             portfolio.unknown.add(symbol)
@@ -207,7 +212,7 @@ class Sender:
             if not self._proven_absent(portfolio, intent, outbox):
                 await self._probe_later(intent, outbox)
                 return False
-        if intent.purpose == "exit" or not _too_late(intent, now):
+        if not _too_late(intent, now):
             issued_at = await self._issue(portfolio, intent, attempt=True)
             await self.send(portfolio, intent, instrument, issued_at, clock_seconds)
             return symbol not in portfolio.unsettled
@@ -254,5 +259,21 @@ class Sender:
 
 
 def _too_late(intent: Intent, now: datetime | None) -> bool:
-    """An entry is worth sending only at the price it was decided at: before the next bar is known."""
-    return now is not None and now > intent.market_time
+    """An entry is worth sending only at the price it was decided at: before the next bar is known. An exit always is; a
+    stop never, for another is made that fits what is held by then."""
+    if intent.purpose == "exit":
+        return False
+    return intent.purpose == "stop" or (now is not None and now > intent.market_time)
+
+
+async def _placed(portfolio: Portfolio, intent: Intent, issued_at: datetime) -> Result:
+    """The venue's answer to an intent."""
+    name, contract = ClientOrderId(intent.client_order_id), Symbol(intent.contract)
+    side: Side = "buy" if intent.side == "buy" else "sell"
+    if intent.purpose == "stop" and intent.stop_price is not None:
+        return await portfolio.venue.place_stop(
+            name, contract, side, intent.quantity, intent.stop_price, intent.reference_price, issued_at
+        )
+    return await portfolio.venue.place_market(
+        name, contract, side, intent.quantity, issued_at, reducing=intent.purpose == "exit"
+    )

@@ -180,7 +180,7 @@ class Intent(GroupBase):
     signal_id: Mapped[Text]
     purpose: Mapped[Text]
     entry_intent_id: Mapped[Text | None]
-    """For an exit: the entry it closes."""
+    """For an exit or a stop: the entry it closes."""
     symbol: Mapped[Text]
     """What the signal was about."""
     contract: Mapped[Text]
@@ -202,7 +202,7 @@ class Intent(GroupBase):
     created_at: Mapped[Time] = mapped_column(server_default=NOW)
     updated_at: Mapped[Time] = mapped_column(server_default=NOW)
     __table_args__ = (
-        CheckConstraint("purpose in ('entry', 'exit')", name="purpose"),
+        CheckConstraint("purpose in ('entry', 'exit', 'stop')", name="purpose"),
         CheckConstraint("side in ('buy', 'sell')", name="side"),
         Index(
             "ix_intents_unfinished", "account_id", "created_at",
