@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.accounts.sessions import valkey
 from trading_platform.accounts.vault import Vault
+from trading_platform.execution.books import SETTLING
 from trading_platform.execution.breakers import VenueBreaker
 from trading_platform.execution.limits import LimitBook
 from trading_platform.execution.portfolio import Holding, Portfolio, Stake
@@ -215,7 +216,7 @@ async def _add_unknown(session: AsyncSession, portfolio: Portfolio) -> None:
     rows = await session.scalars(
         select(Intent.symbol)
         .join(Outbox, Outbox.intent_id == Intent.intent_id)
-        .where(Outbox.account_id == portfolio.account_id, Intent.user_id == portfolio.user_id)
+        .where(Outbox.account_id == portfolio.account_id, Intent.user_id == portfolio.user_id, Outbox.state != SETTLING)
     )
     portfolio.unknown = {Symbol(symbol) for symbol in rows}
 

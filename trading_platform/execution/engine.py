@@ -28,6 +28,7 @@ from trading_platform.execution.clock import MarketClock
 from trading_platform.execution.decisions import Decision, Situation, decide, flatten
 from trading_platform.execution.intents import move_cursor, write_intents
 from trading_platform.execution.kill_switch import Latches
+from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.reconciliation import reconcile, say
@@ -156,6 +157,7 @@ class Engine:
                 await self._look_around()
                 await self.breakers.keep(self.databases, self.lease)
                 await self._withdraw()
+                await take_late_fills(self.sender, self.portfolios, self.instruments)
             if time.monotonic() - reconciled > RECONCILE_EVERY_SECONDS:
                 await self._reconcile()
                 reconciled = time.monotonic()

@@ -27,7 +27,7 @@ SEND_PATH = (
 ARMED_BY = ("execution/intents.py", "write_intents")
 LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.5
 RECEIVE_WINDOW_SECONDS, MARGIN_SECONDS = 1.0, 0.5
-PROBES = (0.3, 1.0, 2.0)
+PROBES = (0.3, 0.7, 1.0)
 
 
 @dataclass
@@ -101,14 +101,15 @@ def _be_an_engine(order: dict[str, Any]) -> None:
 
 def _shorten() -> None:
     """Leases, receive windows and probes of seconds: what a lease of ten seconds survives, one of two does."""
-    from trading_platform.execution import engine, lease, sender
+    from trading_platform.execution import engine, lease, probes, sender
     from trading_platform.venues import binance
 
     lease.TTL = timedelta(seconds=LEASE_SECONDS)
     setattr(engine, "RENEW_EVERY_SECONDS", RENEW_SECONDS)  # noqa: B010 - imported there, and read there
     engine.RETRY_SECONDS = 0.2
     engine.RECONCILE_EVERY_SECONDS = 3.0
-    sender.PROBE_AFTER_SECONDS = PROBES  # type: ignore[assignment]
+    probes.GAPS_SECONDS = PROBES
+    setattr(sender, "FIRST_PROBE_SECONDS", PROBES[0])  # noqa: B010 - as above
     binance.RECV_WINDOW = timedelta(seconds=RECEIVE_WINDOW_SECONDS)
     binance.ABSENCE_MARGIN = timedelta(seconds=MARGIN_SECONDS)
 
