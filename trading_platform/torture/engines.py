@@ -4,7 +4,7 @@
 
 A forked engine is the platform's own, with short leases and a trap: once it has decided on an order, it sends itself SIGKILL
 after `crash` more instructions of the send path (byte codes of the files that write, send and book). So it dies between any
-two of them.
+two of them; or it gets `signal` at a named `point` (`crash_points.py`). `standby`: it takes over and is never the first.
 """
 
 import json
@@ -69,7 +69,7 @@ def main() -> None:
     import uvloop  # noqa: F401
 
     from trading_platform.execution import commands  # noqa: F401
-    from trading_platform.torture import sabotage  # noqa: F401
+    from trading_platform.torture import crash_points, sabotage  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps them
     for line in sys.stdin:
@@ -92,9 +92,13 @@ def _be_an_engine(order: dict[str, Any]) -> None:
             from trading_platform.torture.sabotage import SABOTAGES
 
             SABOTAGES[name]()
+        if point := order.get("point"):
+            from trading_platform.torture.crash_points import arm
+
+            arm(point, getattr(signal, order.get("signal", "SIGKILL")))
         if order.get("crash"):
             sys.settrace(_trap(int(order["crash"])))
-        _run(order["group"], order["dataset"])
+        _run(order["group"], order["dataset"], standby=bool(order.get("standby")))
     finally:
         os._exit(0)
 
@@ -114,7 +118,7 @@ def _shorten() -> None:
     binance.ABSENCE_MARGIN = timedelta(seconds=MARGIN_SECONDS)
 
 
-def _run(group: str, dataset: str) -> None:
+def _run(group: str, dataset: str, *, standby: bool) -> None:
     import asyncio
 
     import uvloop
@@ -131,7 +135,8 @@ def _run(group: str, dataset: str) -> None:
     logs.configure(f"engine:{group}", current)
 
     async def serve() -> None:
-        service = Engine(Databases(current, pool_size=4), GroupId(group), DatasetId(dataset), WallClock())
+        databases = Databases(current, pool_size=4)
+        service = Engine(databases, GroupId(group), DatasetId(dataset), WallClock(), standby=standby)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, service.stop.set)
         await service.run()
 
