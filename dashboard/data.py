@@ -167,7 +167,7 @@ def accounts(view: View) -> dict[str, Account]:
 def positions(view: View) -> pd.DataFrame:
     """Open positions, with what they are worth at the last price."""
     rows = _of_market(view, _books(view, "/api/positions"))
-    held = table(rows, numbers=("quantity", "average_price", "last_price", "realized_pnl"))
+    held = table(rows, numbers=("quantity", "average_price", "last_price", "stop_price", "realized_pnl"))
     if not held.empty:
         held["value"] = held["quantity"] * held["last_price"]
         held["unrealized"] = held["quantity"] * (held["last_price"] - held["average_price"])

@@ -45,7 +45,9 @@ COMMANDS: dict[str, Entry] = {
     ),
     "api": Entry("trading_platform.api.commands:api", "Service: HTTP API, log-in, live streams."),
     "backtest": Entry("trading_platform.backtest.commands:backtest", "Play a strategy over files, and criticise it."),
-    "models": Entry("trading_platform.learning.commands:models", "Model versions, lineage, what was live when."),
+    "models": Entry(
+        "trading_platform.strategies.model_commands:models", "Model versions, lineage, what was live when."
+    ),
     "learn": Entry(
         "trading_platform.learning.learn_commands:learn", "Learn and measure on data of your own, without a platform."
     ),

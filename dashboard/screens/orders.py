@@ -90,7 +90,13 @@ def show_trades(limit: int) -> int:
 
 
 def tidy(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(**{name: rows[name].str.capitalize() for name in ("side", "order_type") if name in rows.columns})
+    return rows.assign(
+        **{
+            name: rows[name].str.replace("_", " ").str.capitalize()
+            for name in ("side", "order_type")
+            if name in rows.columns
+        }
+    )
 
 
 def account_and(rows: pd.DataFrame, **ids: str) -> dict[str, tables.Column]:

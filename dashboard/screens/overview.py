@@ -45,6 +45,7 @@ else:
         "quantity": tables.quantity("Quantity"),
         "average_price": tables.price("Average price"),
         "last_price": tables.price("Last price"),
+        "stop_price": tables.price("Stop at venue"),
         "value": tables.money("Value", currency),
         "unrealized": tables.money("Open result", currency),
         "unrealized_share": tables.share("Open result (%)", "%+.2f"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import EngineLease, SignalCursor
@@ -74,6 +74,11 @@ class Platform:
         with self.databases.control() as session:
             newest = select(func.max(Signal.seq)).where(Signal.dataset_id == traded.dataset_id)
             return session.scalar(newest) or 0
+
+    def lease_runs_out(self, traded: Traded) -> None:
+        """Its holder is dead: nobody needs to wait for it."""
+        with self.databases.group(traded.group_id) as session:
+            session.execute(update(EngineLease).values(expires_at=func.now()))
 
     def compare(self, traded: Sequence[Traded]) -> Verdict:
         return compare(self.databases, traded, self.exchange.tell("/books"))

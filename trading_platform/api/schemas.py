@@ -139,6 +139,8 @@ class PositionOut(Row):
     realized_pnl: Amount
     fees: Amount
     last_price: Amount | None
+    stop_price: Amount | None
+    """At which the stop that waits at the venue goes off."""
     updated_at: datetime
 
 

@@ -85,7 +85,7 @@ def _traded(entry: Intent, order: Order | None, outcome: Outcome | None, exits: 
     left = exits.get(entry.intent_id)
     return Traded(
         **common,
-        exit_decided_at=left.market_time if left else None,
+        exit_decided_at=left.market_time if left else outcome.exit_time,  # a stop at the venue decides when it goes off
         exit_price=outcome.exit_price,
         reason=outcome.exit_reason,
         net=outcome.net_pnl,

@@ -18,9 +18,9 @@ from trading_platform.accounts.vault import Vault
 from trading_platform.execution.books import SETTLING
 from trading_platform.execution.breakers import VenueBreaker
 from trading_platform.execution.limits import LimitBook
-from trading_platform.execution.portfolio import Holding, Portfolio, Stake
+from trading_platform.execution.portfolio import Holding, Portfolio, RestingStop, Stake
 from trading_platform.execution.watched_venue import WatchedVenue
-from trading_platform.identifiers import AccountId, DatasetId, GroupId, StrategyId, Symbol, UserId
+from trading_platform.identifiers import AccountId, ClientOrderId, DatasetId, GroupId, StrategyId, Symbol, UserId
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import (
     Account,
@@ -122,7 +122,7 @@ async def load_portfolios(
             peak_equity=await _peak_equity(session, account),
         )
         in_force.apply(portfolio)
-        await _add_unknown(session, portfolio)
+        await _add_unfinished(session, portfolio)
         if market_time is not None:
             await _count_day(session, portfolio, market_time)
         portfolios.append(portfolio)
@@ -212,13 +212,22 @@ async def _holdings(session: AsyncSession, account: Account) -> dict[tuple[Strat
     }
 
 
-async def _add_unknown(session: AsyncSession, portfolio: Portfolio) -> None:
-    rows = await session.scalars(
-        select(Intent.symbol)
+async def _add_unfinished(session: AsyncSession, portfolio: Portfolio) -> None:
+    rows = await session.execute(
+        select(Intent, Order.filled_quantity)
         .join(Outbox, Outbox.intent_id == Intent.intent_id)
+        .join(Order, (Order.intent_id == Intent.intent_id) & (Order.user_id == Intent.user_id))
         .where(Outbox.account_id == portfolio.account_id, Intent.user_id == portfolio.user_id, Outbox.state != SETTLING)
     )
-    portfolio.unknown = {Symbol(symbol) for symbol in rows}
+    for intent, filled in rows.tuples():
+        symbol = Symbol(intent.symbol)
+        if intent.purpose == "stop" and intent.state == "SUBMITTED":
+            portfolio.stops[StrategyId(intent.strategy_id), symbol] = RestingStop(
+                intent.intent_id, ClientOrderId(intent.client_order_id), Symbol(intent.contract),
+                intent.quantity - filled,
+            )  # fmt: skip
+        else:
+            portfolio.unknown.add(symbol)
 
 
 async def _count_day(session: AsyncSession, portfolio: Portfolio, market_time: datetime) -> None:

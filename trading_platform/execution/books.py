@@ -30,6 +30,8 @@ ASK_AGAIN_AFTER = timedelta(seconds=1)
 """For an order that the venue has, but has not finished, or whose fills it has not all told."""
 SETTLING = "SETTLING"
 """Of an outbox row: the order has ended, and is still asked for as `probes.py` says, for fills that come late."""
+LOOK_AT_STOPS_AFTER = timedelta(seconds=15)
+"""For a stop that waits: it is looked at with every bar as well."""
 log = structlog.get_logger(__name__)
 
 
@@ -62,7 +64,8 @@ async def take_answer(
         await (_forget if after.state == FILLED else _ask_for_late_fills)(session, intent)
     else:
         intent.state = "SUBMITTED"
-        await _ask_again(session, intent, "PROBING", ASK_AGAIN_AFTER)
+        wait = LOOK_AT_STOPS_AFTER if intent.purpose == "stop" else ASK_AGAIN_AFTER
+        await _ask_again(session, intent, "PROBING", wait)
     intent.updated_at = func.now()
     return after.done
 

@@ -4,14 +4,14 @@ Pure but for the identifiers' hashes: the same signals and the same portfolio gi
 decision keys, whoever asks and however often.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
 from trading_platform.execution.exposures import Exposures
 from trading_platform.execution.limits import LimitBook
-from trading_platform.execution.portfolio import Holding, Portfolio, Stake
+from trading_platform.execution.portfolio import Holding, Portfolio, PositionKey, Stake
 from trading_platform.execution.risk import ZERO, Wish, check
 from trading_platform.identifiers import ClientOrderId, GroupId, IntentId, StrategyId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
@@ -117,13 +117,14 @@ def decide(
 
 
 def flatten(
-    portfolio: Portfolio, latest: Mapping[Symbol, Signal], market_time: datetime, situation: Situation
-) -> list[Decision]:
-    """Leave everything now, at the latest bar known: the next one may be an hour away."""
+    portfolio: Portfolio, latest: Mapping[Symbol, Signal], market_time: datetime, situation: Situation,
+    only: Collection[PositionKey] | None = None,
+) -> list[Decision]:  # fmt: skip
+    """Leave everything now, or the positions in `only`, at the latest bar known: the next one may be an hour away."""
     return [
         _exit(portfolio, latest[holding.symbol], holding, market_time, situation)
-        for holding in portfolio.holdings.values()
-        if holding.symbol in latest and holding.symbol not in portfolio.unsettled
+        for key, holding in portfolio.holdings.items()
+        if holding.symbol in latest and holding.symbol not in portfolio.unsettled and (only is None or key in only)
     ]
 
 

@@ -8,12 +8,12 @@ kill: take the lease, rebuild from the books, reconcile, trade. Dagster is not i
 
 import asyncio
 import contextlib
-import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import groupby
 
 import structlog
 from sqlalchemy import select
@@ -30,10 +30,11 @@ from trading_platform.execution.intents import move_cursor, write_intents
 from trading_platform.execution.kill_switch import Latches
 from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
-from trading_platform.execution.portfolio import Portfolio
+from trading_platform.execution.portfolio import Portfolio, PositionKey
 from trading_platform.execution.reconciliation import reconcile, say
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.shares import Errand, FairShares
+from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
 from trading_platform.execution.withdrawal import at_most_held, cancel_entries
@@ -87,6 +88,7 @@ class Engine:
     def __post_init__(self) -> None:
         self.lease = GroupLease(self.databases, self.group_id, process_name())
         self.sender = Sender(self.databases, self.lease)
+        self.stops = StopKeeper(self.sender, self.dataset_id)
         self.portfolios: list[Portfolio] = []
         self.instruments: dict[Symbol, Instrument] = {}
         self.cursor = self._cursor_on_disk = 0
@@ -175,6 +177,9 @@ class Engine:
                 await self.breakers.keep(self.databases, self.lease)
                 await self._withdraw()
                 await take_late_fills(self.sender, self.portfolios, self.instruments)
+                if self.clock.waits:  # the market may have moved on; in live trading stops are asked for by schedule
+                    await self.stops.look(self.portfolios, self.instruments, self._now(), self._clock_seconds())
+                await self._protect()
             if time.monotonic() - reconciled > RECONCILE_EVERY_SECONDS:
                 await self._reconcile()
                 reconciled = time.monotonic()
@@ -248,7 +253,7 @@ class Engine:
                 self.market_time = self.scored_through
                 await self._tell_clock()
             return False
-        steps = [list(group) for _, group in itertools.groupby(signals, key=lambda signal: signal.available_at)]
+        steps = [list(group) for _, group in groupby(signals, key=lambda signal: signal.available_at)]
         if len(signals) == BATCH:
             steps = steps[:-1]  # the last one may be cut
         for step in steps:
@@ -261,10 +266,9 @@ class Engine:
         """All signals of one market time: decide, write, send, settle, tell the clock."""
         market_time = signals[0].available_at
         assert self._situation is not None
-        if any(portfolio.working for portfolio in self.portfolios):
-            await self._settle_open(
-                all_now=True
-            )  # what rested at the venue may be filled by the bar that these signals are of
+        if any(portfolio.working for portfolio in self.portfolios):  # this bar may have filled what rested
+            await self._settle_open(all_now=True)
+        await self.stops.look(self.portfolios, self.instruments, self._now(), self._clock_seconds())
         decisions: list[Decision] = []
         self.breakers.on_signals(signals, market_time)
         exposures = self._situation.exposures(self.portfolios, market_time)
@@ -272,6 +276,7 @@ class Engine:
             followed = [signal for signal in signals if signal.role == self._arm(portfolio, signal, signals)]
             now = max(market_time, self.scored_through or market_time)
             decisions += decide(portfolio, followed, market_time, self._situation, now, exposures)
+        decisions = await self.stops.make_way(decisions, self.instruments, self._now(), self._clock_seconds())
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0
         if decisions or due:
@@ -279,7 +284,16 @@ class Engine:
         self.cursor = signals[-1].seq
         self.market_time = market_time
         await self._settle_step()
+        await self._protect()
         await self._tell_clock()
+
+    async def _protect(self) -> None:
+        """A stop under every position; what cannot have one is left at the market."""
+        assert self._situation is not None
+        if self.market_time is None:
+            return
+        staying = [each for each in self.portfolios if not self._situation.leaves(each)]
+        await self._leave(await self.stops.protect(staying, self.instruments, self.market_time, self._clock_seconds()))
 
     async def _settle_step(self) -> None:
         """Where the market stands still for us: wait until nothing of this step is unsettled."""
@@ -357,14 +371,16 @@ class Engine:
         await self._flatten()
 
     async def _flatten(self) -> None:
-        """Asked to leave everything: do so at the latest bar, without waiting for the next one."""
         assert self._situation is not None
-        leaving = [portfolio for portfolio in self.portfolios if self._situation.leaves(portfolio)]
-        if not leaving or self.market_time is None:
+        leaving = (portfolio for portfolio in self.portfolios if self._situation.leaves(portfolio))
+        await self._leave([(portfolio, key) for portfolio in leaving for key in portfolio.holdings])
+
+    async def _leave(self, positions: Sequence[tuple[Portfolio, PositionKey]]) -> None:
+        """Leave positions at the latest bar, without waiting for the next one: no more than the venue says is there."""
+        if not positions or self.market_time is None:
             return
-        symbols = {holding.symbol for portfolio in leaving for holding in portfolio.holdings.values()}
-        if not symbols:
-            return
+        assert self._situation is not None
+        symbols = {symbol for _, (_, symbol) in positions}
         async with self.databases.control_async() as session:
             rows = await session.scalars(
                 select(Signal)
@@ -377,8 +393,12 @@ class Engine:
             )  # fmt: skip
             latest = {Symbol(row.symbol): row for row in rows}
         decisions: list[Decision] = []
-        for portfolio in leaving:
-            if exits := flatten(portfolio, latest, self.market_time, self._situation):
+        for account_id, own in groupby(positions, key=lambda position: position[0].account_id):
+            keys = {key for _, key in own}
+            portfolio = next(each for each in self.portfolios if each.account_id == account_id)
+            exits = flatten(portfolio, latest, self.market_time, self._situation, keys)
+            exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
+            if exits:
                 decisions += at_most_held(exits, await portfolio.venue.balances(), self.instruments)
         if decisions:
             await self._carry_out(decisions, self.market_time, self.cursor)

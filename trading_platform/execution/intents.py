@@ -40,7 +40,7 @@ async def write_intents(
             continue
         trail.planned(session, decision.portfolio, intent, decision.signal)
         if decision.denial is None:
-            session.add_all(_on_the_way(intent, epoch, issued_at))
+            session.add_all(on_the_way(intent, epoch, issued_at))
             to_send[intent.intent_id] = intent
     return to_send
 
@@ -77,7 +77,8 @@ def _columns(decision: Decision, market_time: datetime, epoch: int) -> dict[str,
     }
 
 
-def _on_the_way(intent: Intent, epoch: int, issued_at: datetime) -> tuple[Outbox, Order]:
+def on_the_way(intent: Intent, epoch: int, issued_at: datetime) -> tuple[Outbox, Order]:
+    """The rows of an intent that is sent as soon as they are committed."""
     outbox = Outbox(
         intent_id=intent.intent_id, user_id=intent.user_id, account_id=intent.account_id, state="SENDING", epoch=epoch,
         sent_at=issued_at,

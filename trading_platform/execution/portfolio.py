@@ -11,10 +11,11 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from trading_platform.execution.limits import Limits
-from trading_platform.identifiers import AccountId, StrategyId, Symbol, UserId
+from trading_platform.identifiers import AccountId, ClientOrderId, StrategyId, Symbol, UserId
 from trading_platform.venues.port import OrderVenue
 
 ZERO = Decimal(0)
+PositionKey = tuple[StrategyId, Symbol]
 
 
 @dataclass
@@ -35,6 +36,10 @@ class Holding:
     stop: Decimal
     exit_by: datetime
 
+    @property
+    def key(self) -> PositionKey:
+        return self.strategy_id, self.symbol
+
     def exit_reason(self, price: Decimal, market_time: datetime) -> str | None:
         """Which barrier a close has reached, by the rule of the labels; None while none has."""
         if price >= self.target:
@@ -42,6 +47,16 @@ class Holding:
         if price <= self.stop:
             return "stop"
         return "time" if market_time >= self.exit_by else None
+
+
+@dataclass(frozen=True)
+class RestingStop:
+    """A stop that waits at the venue for a position; `quantity`: what it would still sell."""
+
+    intent_id: str
+    client_order_id: ClientOrderId
+    contract: Symbol
+    quantity: Decimal
 
 
 @dataclass
@@ -68,7 +83,9 @@ class Portfolio:
     """The user's, in the account's currency; None: nobody has set any, and nothing may be entered."""
     stakes: dict[StrategyId, Stake] = field(default_factory=dict)
     cash: Decimal = ZERO
-    holdings: dict[tuple[StrategyId, Symbol], Holding] = field(default_factory=dict)
+    holdings: dict[PositionKey, Holding] = field(default_factory=dict)
+    stops: dict[PositionKey, RestingStop] = field(default_factory=dict)
+    """By the position that they protect; one whose outcome is unknown is not among them."""
     prices: dict[Symbol, Decimal] = field(default_factory=dict)
     unknown: set[Symbol] = field(default_factory=set)
     """Symbols with an order whose outcome is unknown."""

@@ -23,10 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from trading_platform.execution import books, trail
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.order_states import SUBMITTED, UNKNOWN, Cause, allowed, move
-from trading_platform.execution.portfolio import Portfolio
+from trading_platform.execution.portfolio import Portfolio, RestingStop
 from trading_platform.execution.probes import FIRST_PROBE_SECONDS, next_probe
 from trading_platform.execution.verdicts import ENDED, as_told
-from trading_platform.identifiers import ClientOrderId, Symbol
+from trading_platform.identifiers import ClientOrderId, StrategyId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
 from trading_platform.observability.alerts import raise_alert
@@ -42,6 +42,7 @@ from trading_platform.venues.port import (
     QueryFailedError,
     Refused,
     Result,
+    Side,
     Throttled,
 )
 
@@ -73,11 +74,7 @@ class Sender:
         started = time.perf_counter()
         with tracer(__name__).start_as_current_span("send_order", context=continued(intent.trace_id)) as span:
             span.set_attribute("client_order_id", intent.client_order_id)
-            result = await portfolio.venue.place_market(
-                ClientOrderId(intent.client_order_id), Symbol(intent.contract),
-                "buy" if intent.side == "buy" else "sell", intent.quantity, issued_at,
-                reducing=intent.purpose == "exit",
-            )  # fmt: skip
+            result = await _placed(portfolio, intent, issued_at)
             span.set_attribute("result", type(result).__name__)
         latency = time.perf_counter() - started
         metrics.ORDER_SECONDS.labels(portfolio.venue.route.exchange).observe(latency)
@@ -109,7 +106,16 @@ class Sender:
         symbol = Symbol(intent.symbol)
         portfolio.unknown.discard(symbol)
         portfolio.working.discard(symbol)
-        if not done and isinstance(result, Accepted) and result.state == "WORKING":
+        protected = (StrategyId(intent.strategy_id), symbol)
+        resting = portfolio.stops.get(protected)
+        if resting is not None and resting.intent_id == intent.intent_id:
+            del portfolio.stops[protected]
+        if intent.purpose == "stop" and not done and isinstance(result, Accepted) and result.complete:
+            portfolio.stops[protected] = RestingStop(
+                intent.intent_id, ClientOrderId(intent.client_order_id), Symbol(intent.contract),
+                intent.quantity - result.filled,
+            )  # fmt: skip
+        elif not done and isinstance(result, Accepted) and result.state == "WORKING":
             portfolio.working.add(symbol)
         elif not done:
             portfolio.unknown.add(symbol)
@@ -205,7 +211,7 @@ class Sender:
                 return False
         elif not await self._shown_absent(portfolio, intent, outbox, venue_order_id, instrument):
             return symbol not in portfolio.unsettled
-        if intent.purpose == "exit" or not _too_late(intent, now):
+        if not _too_late(intent, now):
             issued_at = await self._issue(portfolio, intent, attempt=True)
             await self.send(portfolio, intent, instrument, issued_at, clock_seconds)
             return symbol not in portfolio.unsettled
@@ -290,8 +296,6 @@ class Sender:
 
     async def _probe_later(self, portfolio: Portfolio, intent: Intent, outbox: Outbox) -> None:
         waited = (datetime.now(UTC) - (outbox.sent_at or outbox.created_at)).total_seconds()
-        if Symbol(intent.symbol) not in portfolio.working:
-            portfolio.unknown.add(Symbol(intent.symbol))
         async with self.databases.group_async(self.lease.group_id) as session:
             await self.lease.check(session)
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
@@ -300,8 +304,27 @@ class Sender:
                 .values(state="PROBING", next_try_at=func.now() + timedelta(seconds=next_probe(waited)))
             )  # fmt: skip
             await self._say_unknown(session, portfolio, row, "sent, and not answered for")
+            order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
+        if order.state == UNKNOWN:
+            portfolio.unknown.add(Symbol(intent.symbol))
 
 
 def _too_late(intent: Intent, now: datetime | None) -> bool:
-    """An entry is worth sending only at the price it was decided at: before the next bar is known."""
-    return now is not None and now > intent.market_time
+    """An entry is worth sending only at the price it was decided at: before the next bar is known. An exit always is; a
+    stop never, for another is made that fits what is held by then."""
+    if intent.purpose == "exit":
+        return False
+    return intent.purpose == "stop" or (now is not None and now > intent.market_time)
+
+
+async def _placed(portfolio: Portfolio, intent: Intent, issued_at: datetime) -> Result:
+    """The venue's answer to an intent."""
+    name, contract = ClientOrderId(intent.client_order_id), Symbol(intent.contract)
+    side: Side = "buy" if intent.side == "buy" else "sell"
+    if intent.purpose == "stop" and intent.stop_price is not None:
+        return await portfolio.venue.place_stop(
+            name, contract, side, intent.quantity, intent.stop_price, intent.reference_price, issued_at
+        )
+    return await portfolio.venue.place_market(
+        name, contract, side, intent.quantity, issued_at, reducing=intent.purpose == "exit"
+    )

@@ -32,6 +32,14 @@ def planned(session: AsyncSession, portfolio: Portfolio, intent: Intent, signal:
         record(session, **common, event_type="RISK_BLOCK", status_message=intent.denial)
 
 
+def protected(session: AsyncSession, portfolio: Portfolio, intent: Intent) -> None:
+    """A stop goes to the venue: nothing was decided but by the rule that every position has one."""
+    common = _common(portfolio, intent)
+    detail = {"purpose": intent.purpose, "trigger": str(intent.stop_price)}
+    record(session, **common, event_type="PLAN", price=intent.reference_price, detail=detail)
+    record(session, **common, event_type="SEND")
+
+
 def acknowledged(
     session: AsyncSession, portfolio: Portfolio, intent: Intent, accepted: Accepted, latency_ms: float | None
 ) -> None:

@@ -20,10 +20,15 @@ class ArtifactError(RuntimeError):
     """The artifact is missing, was changed, or is of a format this code does not read."""
 
 
+def encoded(document: Mapping[str, Any]) -> tuple[bytes, str]:
+    """(the file's bytes, their sha256) of a document: equal documents are equal bytes."""
+    data = json.dumps({"format": FORMAT, **document}, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return data, hashlib.sha256(data).hexdigest()
+
+
 def write_artifact(artifacts_dir: Path, document: Mapping[str, Any]) -> tuple[str, str]:
     """Store the document; returns (path relative to the artifacts folder, sha256 of the file). Idempotent."""
-    data = json.dumps({"format": FORMAT, **document}, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    digest = hashlib.sha256(data).hexdigest()
+    data, digest = encoded(document)
     relative = f"{FOLDER}/{digest}.json"
     path = artifacts_dir / relative
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:

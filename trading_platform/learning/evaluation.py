@@ -104,7 +104,7 @@ def choose_and_walk(samples: Samples, question: Question, storage: Any, progress
             storage, question.name, samples, early, kind=kind, trials=question.trials, seed=seed, progress=progress,
             record=lambda scores: returns_of(samples, early, scores, question.coverage, length).tolist(),
         )  # fmt: skip
-        method, losses, last = choose_calibration(samples, early, found, kind=kind, seed=seed, embargo=embargo)
+        method, losses, last = choose_calibration(samples, early, found.params, kind=kind, seed=seed, embargo=embargo)
         windows = walk(
             samples, late, last, kind=kind, params=found.params, method=method, seed=seed, embargo=embargo,
             progress=progress,

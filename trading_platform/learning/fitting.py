@@ -23,13 +23,15 @@ from trading_platform.learning.calibration import (
 from trading_platform.learning.intervals import effective_rows
 from trading_platform.learning.models import Model, fitter
 from trading_platform.learning.samples import Samples
-from trading_platform.learning.search import WORKERS, Progress, Searched, fold_fitter, search, study_database
+from trading_platform.learning.search import WORKERS, Progress, fold_fitter, search, study_database
 from trading_platform.learning.validation import Fold, walk_forward
 from trading_platform.storage.databases import Databases
 
 SEARCH_FROM, EVALUATE_FROM = 0.25, 0.65
 """Shares of the rows: search windows lie between the two, evaluation windows after the second."""
 EVALUATION_WINDOWS = 3
+FIRST = "first"
+"""The arm of a version that was fitted with a search, not updated from a parent."""
 
 Integers = NDArray[np.int64]
 
@@ -69,19 +71,44 @@ def fit_first(
     progress: Progress,
 ) -> Fitted:
     """Search, walk forward, fit on everything. Raises `validation.TooFewRowsError` where the data are too short."""
-    early = walk_forward(
+    with study_database(databases) as storage:
+        found = search(
+            storage, study, samples, _searched(samples, folds, embargo), kind=kind, trials=trials, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    record = {
+        "study": found.study,
+        "trials": found.trials,
+        "pruned": found.pruned,
+        "folds": folds,
+        "log_loss": found.loss,
+    }
+    return fit_known(
+        samples, kind=kind, params=found.params, record=record, folds=folds, seed=seed, embargo=embargo,
+        progress=progress,
+    )  # fmt: skip
+
+
+def _searched(samples: Samples, folds: int, embargo: int) -> list[Fold]:
+    return walk_forward(
         samples.start, samples.end, folds=folds, embargo=embargo, first_test=SEARCH_FROM, last_test=EVALUATE_FROM
     )
+
+
+def fit_known(
+    samples: Samples, *, kind: str, params: dict[str, Any], record: dict[str, Any], folds: int, seed: int, embargo: int,
+    progress: Progress,
+) -> Fitted:  # fmt: skip
+    """All that follows a search, with the hyperparameters that it found; `record`: what is kept of it."""
+    early = _searched(samples, folds, embargo)
     late = walk_forward(samples.start, samples.end, folds=EVALUATION_WINDOWS, embargo=embargo, first_test=EVALUATE_FROM)
-    with study_database(databases) as storage:
-        found = search(storage, study, samples, early, kind=kind, trials=trials, seed=seed, progress=progress)
-    method, losses, last = choose_calibration(samples, early, found, kind=kind, seed=seed, embargo=embargo)
+    method, losses, last = choose_calibration(samples, early, params, kind=kind, seed=seed, embargo=embargo)
     ahead = predicted(
-        walk(samples, late, last, kind=kind, params=found.params, method=method, seed=seed, embargo=embargo,
+        walk(samples, late, last, kind=kind, params=params, method=method, seed=seed, embargo=embargo,
              progress=progress)
     )  # fmt: skip
     progress("fitting the final model", 0, 1)
-    model = fitter(kind, samples.matrix, samples.label, samples.weight).fit(found.params, seed)
+    model = fitter(kind, samples.matrix, samples.label, samples.weight).fit(params, seed)
     progress("fitting the final model", 1, 1)
     newest = ahead.rows >= late[-1].test[0]
     window = _labelled(samples, ahead.rows[newest], ahead.score[newest])
@@ -90,16 +117,10 @@ def fit_first(
         calibrator=calibrate(method, *window),
         interval=fit_venn_abers(*window),
         predicted=ahead,
-        params=found.params,
+        params=params,
         details={
-            "arm": "first",
-            "search": {
-                "study": found.study,
-                "trials": found.trials,
-                "pruned": found.pruned,
-                "folds": folds,
-                "log_loss": found.loss,
-            },
+            "arm": FIRST,
+            "search": record,
             "calibration": {"method": method, "log_loss": losses, "rows": int(newest.sum())},
             "windows": [{"train": len(fold.train), "test": len(fold.test)} for fold in late],
         },
@@ -113,8 +134,10 @@ def calibrate(method: str, scores: Floats, labels: NDArray[np.int8], weights: Fl
     return fit_calibrator(method, scores, labels, weights)
 
 
-def _search_predictions(samples: Samples, fold: Fold, kind: str, found: Searched, seed: int) -> tuple[Integers, Floats]:
-    return fold.test, fold_fitter(samples, fold, kind, seed).fit(found.params, seed).scores(samples.matrix[fold.test])
+def _search_predictions(
+    samples: Samples, fold: Fold, kind: str, params: dict[str, Any], seed: int
+) -> tuple[Integers, Floats]:
+    return fold.test, fold_fitter(samples, fold, kind, seed).fit(params, seed).scores(samples.matrix[fold.test])
 
 
 @dataclass(frozen=True)
@@ -175,10 +198,10 @@ def predicted(windows: list[Window]) -> Predicted:
 
 
 def choose_calibration(
-    samples: Samples, folds: list[Fold], found: Searched, *, kind: str, seed: int, embargo: int
+    samples: Samples, folds: list[Fold], params: dict[str, Any], *, kind: str, seed: int, embargo: int
 ) -> tuple[str, dict[str, float], tuple[Integers, Floats]]:
     """(method, log-loss of each, rows and scores of the last search window) from the last two search windows."""
-    before, last = (_search_predictions(samples, fold, kind, found, seed) for fold in folds[-2:])
+    before, last = (_search_predictions(samples, fold, kind, params, seed) for fold in folds[-2:])
     known = _known_by(samples, *before, folds[-1].test_from, embargo)
     return *best_method(_labelled(samples, *known), _labelled(samples, *last)), last
 

@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 TRIALS = 20
 FOLDS = 5
 SEED = 7
+THREADS = 1
 OUTLIER_FALSE_ALARM_RATE = 0.005
 RECENT_SHARE, RECENT_LEAST = 0.1, 2_000
 
@@ -81,7 +82,7 @@ def train_version(
     """
     began = time.monotonic()
     # One thread a fit, everywhere: sums come out in one order, and threads do not spin against each other.
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=THREADS):
         return _train(
             databases, lake, plan, dataset_id=dataset_id, as_of=as_of, kind=kind, origin=origin, parent_id=parent_id,
             search_again=search_again, trials=trials, folds=folds, seed=seed, progress=progress, began=began,
@@ -133,7 +134,7 @@ def _train(
     labelled = time.monotonic()
     reuse = parent_row is not None and parent_row.kind != LEGACY and not search_again
     if parent_row is not None and reuse:
-        parent = _parent(databases.settings, parent_row, kind, plan)
+        parent = parent_of(databases.settings, parent_row, kind, plan)
         fitted = fit_update(samples, parent, kind=kind, seed=seed, embargo=embargo, progress=progress)
     else:
         # The search knows nothing of origin or parent: whoever asks for the same search shares the study.
@@ -144,11 +145,8 @@ def _train(
         )  # fmt: skip
     fitted_at = time.monotonic()
     recertification = 1 + _certifications(parent_row)
-    certification = _certify(samples, fitted, recertification)
-    threshold = certification.threshold or own_threshold(_recent(fitted), plan.target_coverage)
-    path, sha256 = write_artifact(
-        databases.settings.artifacts_dir, _document(plan, samples, fitted, threshold, certification.certified)
-    )
+    certification, threshold, document = finished(plan, samples, fitted, recertification)
+    path, sha256 = write_artifact(databases.settings.artifacts_dir, document)
     seconds = {
         "label": labelled - began,
         "fit": fitted_at - labelled,
@@ -165,7 +163,7 @@ def _train(
         feature_hash=plan.feature_hash,
         code_version=code_version(),
         lock_hash=lock_hash(),
-        params={**identity, "hyperparameters": fitted.params, "arm": fitted.details["arm"]},
+        params={**identity, "hyperparameters": fitted.params, "arm": fitted.details["arm"], "threads": THREADS},
         seed=seed,
         trained_from=_moment(samples.open_time.min()),
         trained_to=_moment(samples.open_time.max()),
@@ -186,6 +184,18 @@ def _train(
     return TrainedVersion(version_id, created, row, seconds)
 
 
+def finished(
+    plan: TrainingPlan, samples: Samples, fitted: Fitted, recertification: int
+) -> tuple[Certification, float, dict[str, Any]]:
+    """(what is certified, the threshold in force, the artifact's content) of a fitted model.
+
+    `recertification`: how often this line of versions has been certified, this time included.
+    """
+    certification = _certify(samples, fitted, recertification)
+    threshold = certification.threshold or own_threshold(_recent(fitted), plan.target_coverage)
+    return certification, threshold, _document(plan, samples, fitted, threshold, certification.certified)
+
+
 def _recent(fitted: Fitted) -> Floats:
     """Confidences that the served calibration gives to the newest out-of-sample scores.
 
@@ -198,7 +208,8 @@ def _recent(fitted: Fitted) -> Floats:
     return fitted.calibrator.many(fitted.predicted.score[newest])
 
 
-def _parent(settings: Settings, row: ModelVersion, kind: str, plan: TrainingPlan) -> Parent:
+def parent_of(settings: Settings, row: ModelVersion, kind: str, plan: TrainingPlan) -> Parent:
+    """A registered version as the parent of an update. Raises ValueError, and `artifact.ArtifactError` without its file."""
     if row.kind != kind:
         raise ValueError(f"version {row.version_id} is a {row.kind} model and cannot be the parent of a {kind} one")
     servable = load(settings, row, feature_hash=plan.feature_hash)

@@ -5,6 +5,9 @@ schema in every statement. `user_id` comes first in the keys that users read by.
 partitioned: their unique ids must hold.
 """
 
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -13,9 +16,10 @@ from sqlalchemy import (
     LargeBinary,
     UniqueConstraint,
     func,
+    select,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedSQLExpression, column_property, mapped_column
 
 from trading_platform.storage.types import Json, Money, Text, Time, metadata
 
@@ -180,7 +184,7 @@ class Intent(GroupBase):
     signal_id: Mapped[Text]
     purpose: Mapped[Text]
     entry_intent_id: Mapped[Text | None]
-    """For an exit: the entry it closes."""
+    """For an exit or a stop: the entry it closes."""
     symbol: Mapped[Text]
     """What the signal was about."""
     contract: Mapped[Text]
@@ -202,7 +206,7 @@ class Intent(GroupBase):
     created_at: Mapped[Time] = mapped_column(server_default=NOW)
     updated_at: Mapped[Time] = mapped_column(server_default=NOW)
     __table_args__ = (
-        CheckConstraint("purpose in ('entry', 'exit')", name="purpose"),
+        CheckConstraint("purpose in ('entry', 'exit', 'stop')", name="purpose"),
         CheckConstraint("side in ('buy', 'sell')", name="side"),
         Index(
             "ix_intents_unfinished", "account_id", "created_at",
@@ -305,6 +309,21 @@ class Position(GroupBase):
     fees: Mapped[Money] = mapped_column(server_default="0")
     last_price: Mapped[Money | None]
     updated_at: Mapped[Time] = mapped_column(server_default=NOW)
+    if TYPE_CHECKING:
+        stop_price: MappedSQLExpression[Decimal | None]
+        """At which the stop under it, waiting at the venue, goes off; None where there is none."""
+
+
+Position.stop_price = column_property(
+    select(Intent.stop_price)
+    .where(
+        Intent.account_id == Position.account_id, Intent.entry_intent_id == Position.entry_intent_id,
+        Intent.purpose == "stop", Intent.state == "SUBMITTED",
+    )
+    .limit(1)
+    .correlate_except(Intent)
+    .scalar_subquery()
+)  # fmt: skip
 
 
 class EquityPoint(GroupBase):

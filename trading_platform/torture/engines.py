@@ -87,7 +87,7 @@ def _be_an_engine(order: dict[str, Any]) -> None:
     os.close(0)
     os.dup2(2, 1)
     try:
-        _shorten()
+        _shorten(float(order.get("lease_seconds", LEASE_SECONDS)))
         if name := order.get("sabotage"):
             from trading_platform.torture.sabotage import SABOTAGES
 
@@ -103,12 +103,12 @@ def _be_an_engine(order: dict[str, Any]) -> None:
         os._exit(0)
 
 
-def _shorten() -> None:
+def _shorten(lease_seconds: float) -> None:
     """Leases, receive windows and probes of seconds: what a lease of ten seconds survives, one of two does."""
     from trading_platform.execution import engine, lease, probes, sender
     from trading_platform.venues import binance
 
-    lease.TTL = timedelta(seconds=LEASE_SECONDS)
+    lease.TTL = timedelta(seconds=lease_seconds)
     setattr(engine, "RENEW_EVERY_SECONDS", RENEW_SECONDS)  # noqa: B010 - imported there, and read there
     engine.RETRY_SECONDS = 0.2
     engine.RECONCILE_EVERY_SECONDS = 3.0

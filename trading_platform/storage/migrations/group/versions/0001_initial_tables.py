@@ -201,7 +201,7 @@ def upgrade() -> None:
     sa.Column('trace_id', sa.String(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
-    sa.CheckConstraint("purpose in ('entry', 'exit')", name=op.f('ck_intents_purpose')),
+    sa.CheckConstraint("purpose in ('entry', 'exit', 'stop')", name=op.f('ck_intents_purpose')),
     sa.CheckConstraint("side in ('buy', 'sell')", name=op.f('ck_intents_side')),
     sa.PrimaryKeyConstraint('user_id', 'intent_id', name=op.f('pk_intents')),
     sa.UniqueConstraint('client_order_id', name=op.f('uq_intents_client_order_id')),
