@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.accounts.sessions import valkey
 from trading_platform.accounts.vault import Vault
+from trading_platform.execution.books import SETTLING
 from trading_platform.execution.breakers import VenueBreaker
 from trading_platform.execution.limits import LimitBook
 from trading_platform.execution.portfolio import Holding, Portfolio, RestingStop, Stake
@@ -216,7 +217,7 @@ async def _add_unfinished(session: AsyncSession, portfolio: Portfolio) -> None:
         select(Intent, Order.filled_quantity)
         .join(Outbox, Outbox.intent_id == Intent.intent_id)
         .join(Order, (Order.intent_id == Intent.intent_id) & (Order.user_id == Intent.user_id))
-        .where(Outbox.account_id == portfolio.account_id, Intent.user_id == portfolio.user_id)
+        .where(Outbox.account_id == portfolio.account_id, Intent.user_id == portfolio.user_id, Outbox.state != SETTLING)
     )
     for intent, filled in rows.tuples():
         symbol = Symbol(intent.symbol)

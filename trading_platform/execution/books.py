@@ -11,21 +11,25 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.execution import trail
+from trading_platform.execution.order_states import FILLED, REJECTED, Cause, OrderRecord, move
 from trading_platform.execution.outcomes import closed_trade, fee_in_quote
 from trading_platform.execution.portfolio import Holding, Portfolio
-from trading_platform.identifiers import StrategyId, Symbol, content_id
+from trading_platform.execution.probes import LATE_SECONDS
+from trading_platform.identifiers import StrategyId, Symbol, TradeId, VenueOrderId, content_id
 from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.group import EquityPoint, Fill, Intent, Order, Outbox, Outcome, Position
-from trading_platform.venues.port import FINAL_STATES, Accepted, VenueFill
+from trading_platform.venues.port import Accepted, VenueFill
 
 ZERO = Decimal(0)
 ASK_AGAIN_AFTER = timedelta(seconds=1)
 """For an order that the venue has, but has not finished, or whose fills it has not all told."""
+SETTLING = "SETTLING"
+"""Of an outbox row: the order has ended, and is still asked for as `probes.py` says, for fills that come late."""
 LOOK_AT_STOPS_AFTER = timedelta(seconds=15)
 """For a stop that waits: it is looked at with every bar as well."""
 log = structlog.get_logger(__name__)
@@ -33,58 +37,86 @@ log = structlog.get_logger(__name__)
 
 async def take_answer(
     session: AsyncSession, portfolio: Portfolio, intent: Intent, accepted: Accepted, instrument: Instrument,
-    latency_ms: float | None,
+    latency_ms: float | None, cause: Cause = Cause.VENUE,
 ) -> bool:  # fmt: skip
-    """Apply what the venue said of an order. Returns whether the order is done.
+    """Apply what the venue said of an order, or how an operator says that it ended. Returns whether the order is done.
 
     The caller has checked the lease in this transaction; `portfolio` is changed in step with the rows, so the caller
     must drop it and rebuild if the commit fails.
     """
-    new = [fill for fill in accepted.fills if await _insert_fill(session, intent, fill)]
-    done = accepted.state in FINAL_STATES and accepted.complete
-    quantity = sum((fill.quantity for fill in accepted.fills), ZERO)
-    spent = sum((fill.quantity * fill.price for fill in accepted.fills), ZERO)
-    order = {
-        "venue_order_id": accepted.venue_order_id,
-        "filled_quantity": quantity,
-        "average_price": spent / quantity if quantity else None,
-        "state": accepted.state,
-        "acknowledged_at": func.coalesce(Order.acknowledged_at, func.clock_timestamp()),
-        "updated_at": func.clock_timestamp(),
-    }
-    await session.execute(update(Order).where(Order.client_order_id == intent.client_order_id).values(**order))
-    if new or done or intent.state != "SUBMITTED":  # an order that rests is asked for often, and told of once
+    order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
+    record = await _record(session, order)
+    new = [fill for fill in record.new_fills(accepted.fills) if await _insert_fill(session, intent, fill)]
+    after = record.heard(accepted, cause)
+    if new or after.done or intent.state != "SUBMITTED":  # an order that rests is asked for often, and told of once
         trail.acknowledged(session, portfolio, intent, accepted, latency_ms)
     for fill in new:
         trail.filled(session, portfolio, intent, accepted, fill)
+    order.venue_order_id, order.state = after.venue_order_id, after.state
+    order.filled_quantity, order.average_price = after.filled, after.average_price
+    if order.acknowledged_at is None:
+        order.acknowledged_at = func.clock_timestamp()
+    order.updated_at = func.clock_timestamp()
     if new:
         await _move_position(session, portfolio, intent, new, instrument)
-    if done:
+    if after.done:
         intent.state = "DONE"
-        await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
+        await (_forget if after.state == FILLED else _ask_for_late_fills)(session, intent)
     else:
         intent.state = "SUBMITTED"
-        soon = func.now() + (LOOK_AT_STOPS_AFTER if intent.purpose == "stop" else ASK_AGAIN_AFTER)
-        await session.execute(
-            update(Outbox).where(Outbox.intent_id == intent.intent_id).values(state="PROBING", next_try_at=soon)
-        )
+        wait = LOOK_AT_STOPS_AFTER if intent.purpose == "stop" else ASK_AGAIN_AFTER
+        await _ask_again(session, intent, "PROBING", wait)
     intent.updated_at = func.now()
-    return done
+    return after.done
 
 
 async def take_refusal(
-    session: AsyncSession, portfolio: Portfolio, intent: Intent, code: str, text: str, state: str = "REJECTED"
+    session: AsyncSession, portfolio: Portfolio, intent: Intent, code: str, text: str, cause: Cause = Cause.VENUE
 ) -> None:
-    """The venue does not have the order and will not: the intent ends, with nothing filled."""
-    await session.execute(
-        update(Order)
-        .where(Order.client_order_id == intent.client_order_id)
-        .values(state="REJECTED", reject_code=code, reject_text=text[:1000], updated_at=func.clock_timestamp())
-    )
-    await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
-    intent.state = state
+    """The venue does not have the order and will not: the intent ends, with nothing filled.
+
+    `cause`: the venue's refusal, or why the order was given up. Raises `ForbiddenTransitionError` for an order that the
+    venue is known to have.
+    """
+    order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
+    order.state = move(order.state, REJECTED, cause)
+    order.reject_code, order.reject_text = code, text[:1000]
+    order.updated_at = func.clock_timestamp()
+    await _ask_for_late_fills(session, intent)
+    intent.state = "REJECTED" if cause == Cause.VENUE else "ABANDONED"
     intent.updated_at = func.now()
     trail.refused(session, portfolio, intent, code, text)
+
+
+async def _record(session: AsyncSession, order: Order) -> OrderRecord:
+    """The order as the books have it."""
+    rows = await _fills_of(session, order.user_id, [order.client_order_id]) if order.filled_quantity else ()
+    fills = {
+        TradeId(row.trade_id): VenueFill(
+            TradeId(row.trade_id), row.price, row.quantity, row.fee, row.fee_currency, row.market_time
+        )
+        for row in rows
+    }
+    number = VenueOrderId(order.venue_order_id) if order.venue_order_id else None
+    return OrderRecord(order.quantity, order.state, number, fills, order.filled_quantity)
+
+
+async def _forget(session: AsyncSession, intent: Intent) -> None:
+    """Filled to the last unit: nothing more can come."""
+    await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
+
+
+async def _ask_for_late_fills(session: AsyncSession, intent: Intent) -> None:
+    await _ask_again(session, intent, SETTLING, timedelta(seconds=LATE_SECONDS[0]))
+
+
+async def _ask_again(session: AsyncSession, intent: Intent, state: str, after: timedelta) -> None:
+    """Also where nothing was asked any more: an order that was given up may turn up."""
+    asking = {"state": state, "next_try_at": func.now() + after, "verdict": None}
+    row = insert(Outbox).values(
+        intent_id=intent.intent_id, user_id=intent.user_id, account_id=intent.account_id, epoch=intent.epoch, **asking
+    )
+    await session.execute(row.on_conflict_do_update(index_elements=[Outbox.intent_id], set_=asking))
 
 
 async def _insert_fill(session: AsyncSession, intent: Intent, fill: VenueFill) -> bool:
@@ -133,8 +165,9 @@ async def _move_position(
     await _write_position(session, intent, None if closed else holding, realized, fees, fills[-1].price)
     if closed:
         portfolio.holdings.pop(key, None)
-        outcome = await _close(session, intent, instrument, portfolio.prices)
-        portfolio.book_result(StrategyId(outcome.strategy_id), outcome.net_pnl)
+    if closed or (holding is None and intent.side == "sell"):  # the latter: a late fill of a trade that was over
+        grown = await _close(session, intent, instrument, portfolio.prices)
+        portfolio.book_result(StrategyId(intent.strategy_id), grown)
 
 
 def _grown(holding: Holding | None, intent: Intent, quantity: Decimal, price: Decimal) -> Holding:
@@ -184,8 +217,8 @@ async def _write_position(
 
 async def _close(
     session: AsyncSession, exit_intent: Intent, instrument: Instrument, prices: Mapping[Symbol, Decimal]
-) -> Outcome:
-    """The outcome of a trade, from all fills of its entry and its exits."""
+) -> Decimal:
+    """Write the outcome of a trade, from all fills of its entry and its exits; returns by how much its net grew."""
     entry = (await session.scalars(select(Intent).where(Intent.intent_id == exit_intent.entry_intent_id))).one()
     exits = await session.scalars(select(Intent.client_order_id).where(Intent.entry_intent_id == entry.intent_id))
     trade = closed_trade(
@@ -196,9 +229,12 @@ async def _close(
         worth=_worth(instrument.quote, prices),
     )
     tags = await _signal_tags(session, entry)
+    key = (entry.user_id, content_id("o", entry.intent_id))
+    before = await session.get(Outcome, key)
+    known = before.net_pnl if before is not None else ZERO
     outcome = Outcome(
-        user_id=entry.user_id,
-        outcome_id=content_id("o", entry.intent_id),
+        user_id=key[0],
+        outcome_id=key[1],
         account_id=entry.account_id,
         dataset_id=entry.dataset_id,
         strategy_id=entry.strategy_id,
@@ -221,8 +257,8 @@ async def _close(
         success=trade.net > 0,
         **tags,
     )
-    session.add(outcome)
-    return outcome
+    await session.merge(outcome)
+    return trade.net - known
 
 
 async def _fills_of(session: AsyncSession, user_id: str, client_ids: Sequence[str]) -> Sequence[Fill]:

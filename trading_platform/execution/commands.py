@@ -1,8 +1,9 @@
-"""The command `engine`: the service that trades one user group."""
+"""The command `engine`: the service that trades user groups."""
 
 import asyncio
 import signal
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import structlog
@@ -23,25 +24,37 @@ log = structlog.get_logger(__name__)
 
 
 def engine(
-    group: Annotated[str, typer.Option(help="The user group to trade, as `trading-platform groups` lists it.")],
+    group: Annotated[
+        list[str], typer.Option(help="A user group to trade, as `trading-platform groups` lists it; may be repeated.")
+    ],
     dataset: Annotated[str, typer.Option(help="The dataset whose signals to follow.")],
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Wait beside a running engine, and take over when its lease ends.")
+    ] = False,
 ) -> None:
-    """Trade one user group: take the lease, reconcile with the venue, then turn signals into settled orders.
+    """Trade user groups: take a group's lease, reconcile with the venue, then turn signals into settled orders.
 
-    Runs until SIGTERM or Ctrl-C. A second one for the same group stands by until the first one's lease ends.
+    Runs until SIGTERM or Ctrl-C. Each group has a lease of its own: of several engines for a group one trades, and another
+    takes over when its lease ends, so groups may be spread over engines in any way. An engine that was started with
+    --standby warms up and waits; it is never a group's first.
+
+    Example: `trading-platform engine --group a --group b --dataset binance --standby`
     """
     import ccxt.async_support  # noqa: F401  takes seconds and stops an event loop: before there is a lease to renew
 
     current = settings()
-    logs.configure(f"engine:{group}", current)
-    traces.configure_tracing(f"engine:{group}", current)
-    metrics.serve(f"engine:{group}", current)
+    groups, dataset_id = [GroupId(each) for each in dict.fromkeys(group)], DatasetId(dataset)
+    name = f"engine:{'+'.join(groups)}{':standby' if standby else ''}"
+    logs.configure(name, current)
+    traces.configure_tracing(name, current)
+    metrics.serve(name, current)
     databases = Databases(current)
-    group_id, dataset_id = GroupId(group), DatasetId(dataset)
-    found = _find(databases, group_id, dataset_id)
+    for each in groups:
+        found = _find(databases, each, dataset_id)
     if found is None:
         raise typer.BadParameter(f"no dataset {dataset!r}; `trading-platform lake show` lists them")
-    uvloop.run(_serve(databases, group_id, dataset_id, current, found.venue if found.kind == "venue" else None))
+    live_venue = found.venue if found.kind == "venue" else None
+    uvloop.run(_serve(databases, groups, dataset_id, current, live_venue, standby=standby))
 
 
 def _find(databases: Databases, group_id: GroupId, dataset_id: DatasetId) -> Dataset | None:
@@ -58,16 +71,21 @@ def _find(databases: Databases, group_id: GroupId, dataset_id: DatasetId) -> Dat
 
 
 async def _serve(
-    databases: Databases, group_id: GroupId, dataset_id: DatasetId, current: Settings, live_venue: str | None
-) -> None:
-    clock = _clock(current, group_id, live=live_venue is not None)
-    service = Engine(databases, group_id, dataset_id, clock, live_venue)
+    databases: Databases, groups: Sequence[GroupId], dataset_id: DatasetId, current: Settings, live_venue: str | None,
+    *, standby: bool,
+) -> None:  # fmt: skip
+    stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, service.stop.set)
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    clocks = {each: _clock(current, each, live=live_venue is not None) for each in groups}
     try:
-        await service.run()
+        async with asyncio.TaskGroup() as running:  # one that fails for good ends the process: its groups move on
+            for each, clock in clocks.items():
+                service = Engine(databases, each, dataset_id, clock, live_venue, stop, standby)
+                running.create_task(service.run())
     finally:
-        await clock.close()
+        for clock in clocks.values():
+            await clock.close()
         await databases.aclose()
 
 

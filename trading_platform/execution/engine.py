@@ -28,6 +28,7 @@ from trading_platform.execution.clock import MarketClock
 from trading_platform.execution.decisions import Decision, Situation, decide, flatten
 from trading_platform.execution.intents import move_cursor, write_intents
 from trading_platform.execution.kill_switch import Latches
+from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
 from trading_platform.execution.portfolio import Portfolio, PositionKey
 from trading_platform.execution.reconciliation import reconcile, say
@@ -81,6 +82,8 @@ class Engine:
     live_venue: str | None = None
     """The venue of a live market, whose armed accounts this engine trades."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    standby: bool = False
+    """Take over from another engine, and never be a group's first."""
 
     def __post_init__(self) -> None:
         self.lease = GroupLease(self.databases, self.group_id, process_name())
@@ -107,6 +110,8 @@ class Engine:
         """Trade until asked to stop, through every outage that passes."""
         listening = asyncio.create_task(self.bell.listen())
         try:
+            if self.standby:
+                await self._warm_up()
             await self._sessions()
         finally:
             listening.cancel()
@@ -117,7 +122,7 @@ class Engine:
         while not self.stop.is_set():
             keeping: asyncio.Task[None] | None = None
             try:
-                if not await self.lease.acquire():
+                if not await self._take_lease():
                     await self._pause(RETRY_SECONDS)
                     continue
                 keeping = asyncio.create_task(self._keep())
@@ -132,6 +137,19 @@ class Engine:
                 await self._pause(RETRY_SECONDS)
             finally:
                 await self._end_session(keeping)
+
+    async def _take_lease(self) -> bool:
+        return (not self.standby or await self.lease.is_left()) and await self.lease.acquire()
+
+    async def _warm_up(self) -> None:
+        """Connect, and read books and markets once: what a takeover needs is then in memory, and known to work."""
+        try:
+            await self._load()
+            log.info("engine_stands_by", group=self.group_id, accounts=len(self.portfolios))
+        except RECOVERABLE as error:
+            log.warning("standby_not_warm", group=self.group_id, error=f"{type(error).__name__}: {error}"[:400])
+        finally:
+            await self._end_session(None)
 
     async def _take_lost_session(self, lost: AuthLostError) -> None:
         portfolio = next((each for each in self.portfolios if each.account_id == lost.account_id), None)
@@ -158,6 +176,7 @@ class Engine:
                 await self._look_around()
                 await self.breakers.keep(self.databases, self.lease)
                 await self._withdraw()
+                await take_late_fills(self.sender, self.portfolios, self.instruments)
                 if self.clock.waits:  # the market may have moved on; in live trading stops are asked for by schedule
                     await self.stops.look(self.portfolios, self.instruments, self._now(), self._clock_seconds())
                 await self._protect()

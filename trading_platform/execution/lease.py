@@ -54,6 +54,13 @@ class GroupLease:
         self.epoch = epoch or 0
         return epoch is not None
 
+    async def is_left(self) -> bool:
+        """Whether an engine has held the lease, and holds it no more (or that engine is this one)."""
+        left = or_(EngineLease.expires_at <= func.now(), EngineLease.holder == self.holder)
+        async with self.databases.group_async(self.group_id) as session:
+            found = await session.execute(select(EngineLease.epoch).where(EngineLease.group_id == self.group_id, left))
+            return found.scalar_one_or_none() is not None
+
     async def renew(self) -> None:
         """Extend the lease and show state and detail. Raises `LeaseLostError`."""
         renewal = (

@@ -14,7 +14,9 @@ from decimal import Decimal
 from sqlalchemy import select
 
 from trading_platform.compliance.audit import record
+from trading_platform.execution.books import SETTLING
 from trading_platform.execution.decisions import OUR_PREFIX
+from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
@@ -38,6 +40,8 @@ class Reconciled:
     at: datetime
     open_outcomes: int = 0
     foreign_orders: int = 0
+    late_fills: int = 0
+    """Orders that had ended, and of which the venue told more; that is in the books now."""
     differences: list[str] = field(default_factory=list)
 
     @property
@@ -50,6 +54,7 @@ class Reconciled:
             "matches": self.matches,
             "open_outcomes": self.open_outcomes,
             "foreign_orders": self.foreign_orders,
+            "late_fills": self.late_fills,
             "differences": self.differences,
         }
 
@@ -63,6 +68,7 @@ async def reconcile(
     for portfolio in portfolios:
         await portfolio.venue.measure_route()
         result.open_outcomes += await sender.settle(portfolio, instruments, now, clock_seconds, all_now=True)
+        result.late_fills += await take_late_fills(sender, [portfolio], instruments, all_now=True)
         balances = await portfolio.venue.balances()
         portfolio.cash = balances.get(portfolio.currency, ZERO)
         result.differences += compare(portfolio, balances, instruments)
@@ -81,7 +87,7 @@ async def _unfinished(sender: Sender, portfolio: Portfolio) -> set[str]:
         names = await session.scalars(
             select(Intent.client_order_id)
             .join(Outbox, (Outbox.intent_id == Intent.intent_id) & (Outbox.user_id == Intent.user_id))
-            .where(Outbox.account_id == portfolio.account_id)
+            .where(Outbox.account_id == portfolio.account_id, Outbox.state != SETTLING)
         )
         return set(names)
 

@@ -2,7 +2,9 @@
 
 `send` puts one SENDING intent on the wire and takes the answer into the books. An answer that does not come makes the
 intent UNKNOWN: it is asked for by its client order id, at growing distances, and sent again only when the venue has
-shown that it never arrived; until then nothing new is entered in that symbol. An unknown never decays into a refusal.
+shown that it never arrived; until then nothing new is entered in that symbol. An unknown never decays into a refusal, and
+an order that the venue once had is never sent again. Where nothing can be shown any more, an operator may say how the
+order ended (`order_commands.py`); the venue is asked once more before he is believed.
 
 The order carries the time at which it was issued, which is in the books, too: the venue refuses it when it comes later
 than its receive window. So "no such order" after that window holds for good, even if the sender was only asleep.
@@ -12,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy import func, select, update
@@ -19,7 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.execution import books, trail
 from trading_platform.execution.lease import GroupLease
+from trading_platform.execution.order_states import SUBMITTED, UNKNOWN, Cause, allowed, move
 from trading_platform.execution.portfolio import Portfolio, RestingStop
+from trading_platform.execution.probes import FIRST_PROBE_SECONDS, next_probe
+from trading_platform.execution.verdicts import ENDED, as_told
 from trading_platform.identifiers import ClientOrderId, StrategyId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
@@ -42,7 +48,6 @@ from trading_platform.venues.port import (
 
 log = structlog.get_logger(__name__)
 
-PROBE_AFTER_SECONDS = (1, 3, 7, 15, 30)
 QUEUED = "QUEUED"
 FRESH = timedelta(seconds=2)
 """An order that waited longer behind others is issued anew before it is sent."""
@@ -102,8 +107,9 @@ class Sender:
         portfolio.unknown.discard(symbol)
         portfolio.working.discard(symbol)
         protected = (StrategyId(intent.strategy_id), symbol)
-        if intent.purpose == "stop":
-            portfolio.stops.pop(protected, None)
+        resting = portfolio.stops.get(protected)
+        if resting is not None and resting.intent_id == intent.intent_id:
+            del portfolio.stops[protected]
         if intent.purpose == "stop" and not done and isinstance(result, Accepted) and result.complete:
             portfolio.stops[protected] = RestingStop(
                 intent.intent_id, ClientOrderId(intent.client_order_id), Symbol(intent.contract),
@@ -131,18 +137,21 @@ class Sender:
         return False
 
     async def _unknown(self, session: AsyncSession, portfolio: Portfolio, intent: Intent, cause: str) -> bool:
-        first_probe = func.now() + timedelta(seconds=PROBE_AFTER_SECONDS[0])
-        intent.state = "UNKNOWN"
-        intent.updated_at = func.now()
+        first_probe = func.now() + timedelta(seconds=FIRST_PROBE_SECONDS)
         await session.execute(
             update(Outbox).where(Outbox.intent_id == intent.intent_id).values(state="PROBING", next_try_at=first_probe)
         )
-        await session.execute(
-            update(Order).where(Order.client_order_id == intent.client_order_id)
-            .values(state="UNKNOWN", updated_at=func.clock_timestamp())
-        )  # fmt: skip
-        trail.note(session, portfolio, intent, "UPDATE", "UNKNOWN", cause)
+        await self._say_unknown(session, portfolio, intent, cause)
         return False
+
+    async def _say_unknown(self, session: AsyncSession, portfolio: Portfolio, intent: Intent, cause: str) -> None:
+        """UNKNOWN in the books, once: also for what a predecessor left SENDING."""
+        order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
+        if not allowed(order.state, UNKNOWN, Cause.SILENCE):
+            return
+        order.state, order.updated_at = UNKNOWN, func.clock_timestamp()
+        intent.state, intent.updated_at = "UNKNOWN", func.now()
+        trail.note(session, portfolio, intent, "UPDATE", "UNKNOWN", cause)
 
     async def _halt_account(self, portfolio: Portfolio, result: AuthLost | IpNotAllowed) -> None:
         """The venue does not know us any more: nothing is sent for the account until a person has looked."""
@@ -175,56 +184,90 @@ class Sender:
         due = [] if all_now else [Outbox.next_try_at <= func.now()]
         async with self.databases.group_async(self.lease.group_id) as session:
             rows = await session.execute(
-                select(Intent, Outbox)
+                select(Intent, Outbox, Order.venue_order_id)
                 .join(Outbox, (Outbox.intent_id == Intent.intent_id) & (Outbox.user_id == Intent.user_id))
-                .where(Outbox.account_id == portfolio.account_id, *due)
-                .order_by(Outbox.created_at)
+                .join(Order, (Order.intent_id == Intent.intent_id) & (Order.user_id == Intent.user_id))
+                .where(Outbox.account_id == portfolio.account_id, Outbox.state != books.SETTLING, *due)
+                .order_by(Outbox.created_at, Intent.purpose.desc(), Intent.intent_id)
             )
             pending = rows.tuples().all()
         remaining = 0
-        for intent, outbox in pending:
+        for intent, outbox, venue_order_id in pending:
             instrument = instruments.get(Symbol(intent.contract))
             settled = instrument is not None and await self._settle_one(
-                portfolio, intent, outbox, instrument, now, clock_seconds
+                portfolio, intent, outbox, venue_order_id, instrument, now, clock_seconds
             )
             remaining += not settled and Symbol(intent.symbol) not in portfolio.working
         return remaining
 
     async def _settle_one(
-        self, portfolio: Portfolio, intent: Intent, outbox: Outbox, instrument: Instrument, now: datetime | None,
-        clock_seconds: float,
+        self, portfolio: Portfolio, intent: Intent, outbox: Outbox, venue_order_id: str | None, instrument: Instrument,
+        now: datetime | None, clock_seconds: float,
     ) -> bool:  # fmt: skip
         """Whether one order is settled now."""
         symbol = Symbol(intent.symbol)
         if outbox.state == QUEUED:
             if outbox.next_try_at > datetime.now(UTC):
                 return False
-        else:
-            try:
-                found = await portfolio.venue.find_order(ClientOrderId(intent.client_order_id), Symbol(intent.contract))
-            except QueryFailedError as error:
-                log.warning("probe_unanswered", intent_id=intent.intent_id, error=str(error)[:300])
-                await self._probe_later(intent, outbox)
-                return False
-            if found is not None:
-                await self._take(portfolio, intent, instrument, found, None)
-                return symbol not in portfolio.unsettled
-            if not self._proven_absent(portfolio, intent, outbox):
-                await self._probe_later(intent, outbox)
-                return False
+        elif not await self._shown_absent(portfolio, intent, outbox, venue_order_id, instrument):
+            return symbol not in portfolio.unsettled
         if not _too_late(intent, now):
             issued_at = await self._issue(portfolio, intent, attempt=True)
             await self.send(portfolio, intent, instrument, issued_at, clock_seconds)
             return symbol not in portfolio.unsettled
+        await self._give_up(portfolio, intent, "NEVER_ARRIVED", "the venue has no such order", Cause.ABSENCE)
+        return True
+
+    async def _shown_absent(
+        self, portfolio: Portfolio, intent: Intent, outbox: Outbox, venue_order_id: str | None, instrument: Instrument
+    ) -> bool:
+        """Ask the venue and book what comes of it; True where it showed that the order never arrived and never will."""
+        try:
+            found = await portfolio.venue.find_order(ClientOrderId(intent.client_order_id), Symbol(intent.contract))
+        except QueryFailedError as error:
+            log.warning("probe_unanswered", intent_id=intent.intent_id, error=str(error)[:300])
+            await self._probe_later(portfolio, intent, outbox)
+            return False
+        if found is not None:
+            await self.take(portfolio, intent, instrument, found)
+        elif outbox.verdict:
+            await self._believe(portfolio, intent, outbox.verdict, venue_order_id, instrument)
+        # What the venue once had is not absent, whatever it says now: it is asked again, and never sent again.
+        elif venue_order_id is not None or not self._proven_absent(portfolio, intent, outbox):
+            await self._probe_later(portfolio, intent, outbox)
+        else:
+            return True
+        return False
+
+    async def take(self, portfolio: Portfolio, intent: Intent, instrument: Instrument, found: Accepted) -> None:
+        """Book what the venue said of an order that it was asked for."""
+        await self._take(portfolio, intent, instrument, found, None)
+
+    async def _believe(
+        self, portfolio: Portfolio, intent: Intent, verdict: Mapping[str, Any], venue_order_id: str | None,
+        instrument: Instrument,
+    ) -> None:  # fmt: skip
+        """The venue knows nothing of the order: let it end as the operator says."""
+        if verdict["outcome"] != ENDED:
+            text = f"{verdict['by']} says that the venue never had it"
+            await self._give_up(portfolio, intent, "SETTLED_BY_OPERATOR", text, Cause.OPERATOR)
+            return
         async with self.databases.group_async(self.lease.group_id) as session:
             await self.lease.check(session)
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
-            await books.take_refusal(
-                session, portfolio, row, "NEVER_ARRIVED", "the venue has no such order", state="ABANDONED"
-            )
-        portfolio.unknown.discard(symbol)
-        portfolio.working.discard(symbol)
-        return True
+            told = as_told(verdict, venue_order_id, row.market_time)
+            await books.take_answer(session, portfolio, row, told, instrument, None, Cause.OPERATOR)
+        portfolio.unknown.discard(Symbol(intent.symbol))
+        portfolio.working.discard(Symbol(intent.symbol))
+
+    async def _give_up(self, portfolio: Portfolio, intent: Intent, code: str, text: str, cause: Cause) -> None:
+        """The venue does not have the order, and it is not wanted any more."""
+        async with self.databases.group_async(self.lease.group_id) as session:
+            await self.lease.check(session)
+            row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
+            await books.take_refusal(session, portfolio, row, code, text, cause)
+        portfolio.unknown.discard(Symbol(intent.symbol))
+        portfolio.working.discard(Symbol(intent.symbol))
 
     def _proven_absent(self, portfolio: Portfolio, intent: Intent, outbox: Outbox) -> bool:
         return outbox.sent_at is not None and portfolio.venue.proves_absence(outbox.sent_at, intent.market_time)
@@ -238,24 +281,32 @@ class Sender:
         async with self.databases.group_async(self.lease.group_id) as session:
             await self.lease.check(session)
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
+            order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
             row.attempts += attempt
-            row.state = "SENDING"
-            row.updated_at = func.now()
+            row.state, row.updated_at = "SENDING", func.now()
+            order.state = move(order.state, SUBMITTED, Cause.SENDER)
+            order.sent_at, order.epoch, order.updated_at = issued_at, self.lease.epoch, func.clock_timestamp()
             await session.execute(
-                update(Outbox).where(Outbox.intent_id == intent.intent_id).values(state="SENDING", sent_at=issued_at)
-            )
+                update(Outbox).where(Outbox.intent_id == intent.intent_id)
+                .values(state="SENDING", sent_at=issued_at, epoch=self.lease.epoch)
+            )  # fmt: skip
             if attempt:
                 trail.note(session, portfolio, row, "SEND", "SENDING", f"attempt {row.attempts + 1}")
         return issued_at
 
-    async def _probe_later(self, intent: Intent, outbox: Outbox) -> None:
+    async def _probe_later(self, portfolio: Portfolio, intent: Intent, outbox: Outbox) -> None:
         waited = (datetime.now(UTC) - (outbox.sent_at or outbox.created_at)).total_seconds()
-        pause = next((seconds for seconds in PROBE_AFTER_SECONDS if seconds > waited), PROBE_AFTER_SECONDS[-1])
         async with self.databases.group_async(self.lease.group_id) as session:
+            await self.lease.check(session)
+            row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
             await session.execute(
                 update(Outbox).where(Outbox.intent_id == intent.intent_id)
-                .values(state="PROBING", next_try_at=func.now() + timedelta(seconds=pause))
+                .values(state="PROBING", next_try_at=func.now() + timedelta(seconds=next_probe(waited)))
             )  # fmt: skip
+            await self._say_unknown(session, portfolio, row, "sent, and not answered for")
+            order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
+        if order.state == UNKNOWN:
+            portfolio.unknown.add(Symbol(intent.symbol))
 
 
 def _too_late(intent: Intent, now: datetime | None) -> bool:

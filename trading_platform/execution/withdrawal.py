@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import select
 
 from trading_platform.execution import trail
+from trading_platform.execution.books import SETTLING
 from trading_platform.execution.decisions import Decision
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
@@ -41,7 +42,7 @@ async def cancel_entries(databases: Databases, lease: GroupLease, portfolio: Por
             .join(Outbox, (Outbox.intent_id == Intent.intent_id) & (Outbox.user_id == Intent.user_id))
             .where(
                 Outbox.account_id == portfolio.account_id, Intent.user_id == portfolio.user_id,
-                Intent.purpose == "entry", Intent.symbol.in_(portfolio.working),
+                Intent.purpose == "entry", Intent.symbol.in_(portfolio.working), Outbox.state != SETTLING,
             )
         )  # fmt: skip
         entries = rows.all()

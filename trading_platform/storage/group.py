@@ -218,17 +218,20 @@ class Intent(GroupBase):
 
 
 class Outbox(GroupBase):
-    """Intents on their way to the venue. A row is gone once the venue's answer is in the books."""
+    """Intents on their way to the venue. A row is gone once the venue has nothing more to say of the order."""
 
     __tablename__ = "outbox"
     intent_id: Mapped[Text] = mapped_column(primary_key=True)
     user_id: Mapped[Text]
     account_id: Mapped[Text]
     state: Mapped[Text]
-    """QUEUED, SENDING (a call may be on the wire) or PROBING (its outcome is being asked for)."""
+    """QUEUED, SENDING (a call may be on the wire), PROBING (its outcome is being asked for), SETTLING (it has ended; late
+    fills are being asked for)."""
     epoch: Mapped[int] = mapped_column(BigInteger)
     next_try_at: Mapped[Time] = mapped_column(server_default=NOW)
     sent_at: Mapped[Time | None]
+    verdict: Mapped[Json | None]
+    """What an operator said of the order: {outcome, fills, by}. The engine carries it out if the venue knows no better."""
     created_at: Mapped[Time] = mapped_column(server_default=NOW)
     __table_args__ = (Index("ix_outbox_account", "account_id", "created_at"),)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from trading_platform.execution.books import SETTLING
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Fill, Intent, Order, Outbox, Position
 from trading_platform.torture.deployment import CASH, Traded
@@ -97,7 +98,8 @@ def unsettled(databases: Databases, traded: Traded, theirs: Mapping[str, Any]) -
     """Intents that are neither finished nor rest at the exchange, for the next morning's opening."""
     rests = {str(row["client_order_id"]) for row in theirs["orders"] if row["state"] in OPEN_AT_VENUE}
     with databases.group(traded.group_id) as session:
-        waiting = session.scalars(select(Intent).join(Outbox, Outbox.intent_id == Intent.intent_id)).all()
+        open_rows = (Outbox.intent_id == Intent.intent_id) & (Outbox.state != SETTLING)
+        waiting = session.scalars(select(Intent).join(Outbox, open_rows)).all()
     return [each for each in waiting if _name(traded, each.client_order_id) not in rests]
 
 

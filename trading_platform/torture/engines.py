@@ -4,7 +4,7 @@
 
 A forked engine is the platform's own, with short leases and a trap: once it has decided on an order, it sends itself SIGKILL
 after `crash` more instructions of the send path (byte codes of the files that write, send and book). So it dies between any
-two of them.
+two of them; or it gets `signal` at a named `point` (`crash_points.py`). `standby`: it takes over and is never the first.
 """
 
 import json
@@ -27,7 +27,7 @@ SEND_PATH = (
 ARMED_BY = ("execution/intents.py", "write_intents")
 LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.5
 RECEIVE_WINDOW_SECONDS, MARGIN_SECONDS = 1.0, 0.5
-PROBES = (0.3, 1.0, 2.0)
+PROBES = (0.3, 0.7, 1.0)
 
 
 @dataclass
@@ -69,7 +69,7 @@ def main() -> None:
     import uvloop  # noqa: F401
 
     from trading_platform.execution import commands  # noqa: F401
-    from trading_platform.torture import sabotage  # noqa: F401
+    from trading_platform.torture import crash_points, sabotage  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps them
     for line in sys.stdin:
@@ -87,33 +87,38 @@ def _be_an_engine(order: dict[str, Any]) -> None:
     os.close(0)
     os.dup2(2, 1)
     try:
-        _shorten()
+        _shorten(float(order.get("lease_seconds", LEASE_SECONDS)))
         if name := order.get("sabotage"):
             from trading_platform.torture.sabotage import SABOTAGES
 
             SABOTAGES[name]()
+        if point := order.get("point"):
+            from trading_platform.torture.crash_points import arm
+
+            arm(point, getattr(signal, order.get("signal", "SIGKILL")))
         if order.get("crash"):
             sys.settrace(_trap(int(order["crash"])))
-        _run(order["group"], order["dataset"])
+        _run(order["group"], order["dataset"], standby=bool(order.get("standby")))
     finally:
         os._exit(0)
 
 
-def _shorten() -> None:
+def _shorten(lease_seconds: float) -> None:
     """Leases, receive windows and probes of seconds: what a lease of ten seconds survives, one of two does."""
-    from trading_platform.execution import engine, lease, sender
+    from trading_platform.execution import engine, lease, probes, sender
     from trading_platform.venues import binance
 
-    lease.TTL = timedelta(seconds=LEASE_SECONDS)
+    lease.TTL = timedelta(seconds=lease_seconds)
     setattr(engine, "RENEW_EVERY_SECONDS", RENEW_SECONDS)  # noqa: B010 - imported there, and read there
     engine.RETRY_SECONDS = 0.2
     engine.RECONCILE_EVERY_SECONDS = 3.0
-    sender.PROBE_AFTER_SECONDS = PROBES  # type: ignore[assignment]
+    probes.GAPS_SECONDS = PROBES
+    setattr(sender, "FIRST_PROBE_SECONDS", PROBES[0])  # noqa: B010 - as above
     binance.RECV_WINDOW = timedelta(seconds=RECEIVE_WINDOW_SECONDS)
     binance.ABSENCE_MARGIN = timedelta(seconds=MARGIN_SECONDS)
 
 
-def _run(group: str, dataset: str) -> None:
+def _run(group: str, dataset: str, *, standby: bool) -> None:
     import asyncio
 
     import uvloop
@@ -130,7 +135,8 @@ def _run(group: str, dataset: str) -> None:
     logs.configure(f"engine:{group}", current)
 
     async def serve() -> None:
-        service = Engine(Databases(current, pool_size=4), GroupId(group), DatasetId(dataset), WallClock())
+        databases = Databases(current, pool_size=4)
+        service = Engine(databases, GroupId(group), DatasetId(dataset), WallClock(), standby=standby)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, service.stop.set)
         await service.run()
 

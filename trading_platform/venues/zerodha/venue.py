@@ -69,6 +69,9 @@ NAME_OF_INDEX = {"NIFTY 50": "NIFTY", "NIFTY BANK": "BANKNIFTY"}
 OURS_BUT_UNKNOWN = "tp_unknown_"
 FREEZE_IN_WORDS = re.compile(r"higher than the maximum quantity of (?P<freeze>\d+)")
 """The broker has no list of freeze quantities; its refusal names the one that holds today."""
+NO_CONTRACTS = ContractBook((), date.min)
+_BOOKS: dict[str, ContractBook] = {}
+"""The day's contracts by the broker's address: one table for all accounts, whichever of them has asked for it."""
 log = structlog.get_logger(__name__)
 
 
@@ -106,7 +109,6 @@ class ZerodhaVenue:
                 "trade on the sandbox (TP_SANDBOX_KITE_URL)."
             )
         self.route = Route("zerodha")
-        self._book = ContractBook((), date.min)
         self._names: dict[str, ClientOrderId] = {}
         self._freeze = FreezeTable()
         self.desk = OrderDesk(self.transport)
@@ -118,15 +120,16 @@ class ZerodhaVenue:
         if isinstance(content, Failure):
             raise QueryFailedError(f"Zerodha sent no instruments: {content}")
         try:
-            self._book = await asyncio.to_thread(ContractBook.from_csv, content, self.now().astimezone(IST).date())
+            book = await asyncio.to_thread(ContractBook.from_csv, content, self.now().astimezone(IST).date())
         except BadDumpError as error:
             raise QueryFailedError(str(error)) from error
+        self._book = book
         return {
             Symbol(each.tradingsymbol): Instrument(
                 Venue("zerodha"), Symbol(each.tradingsymbol), each.tradingsymbol, CURRENCY, each.tick_size,
                 Decimal(each.lot_size), Decimal(0),
             )
-            for each in self._book
+            for each in book
             if (each.exchange == "NSE" and not each.is_index) or (each.exchange == "NFO" and each.is_future)
         }  # fmt: skip
 
@@ -298,6 +301,14 @@ class ZerodhaVenue:
         await self.transport.close()
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _book(self) -> ContractBook:
+        return _BOOKS.get(self.transport.root, NO_CONTRACTS)
+
+    @_book.setter
+    def _book(self, book: ContractBook) -> None:
+        _BOOKS[self.transport.root] = book
 
     def _contract(self, name: Symbol) -> Contract:
         for exchange in ("NSE", "NFO"):

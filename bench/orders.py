@@ -1,0 +1,318 @@
+"""What an order costs, beside bare clients in the same sitting. `python bench/orders.py --peers ../shared/peers_bench`
+
+Runs the peers' scripts (ccxt, kiteconnect, httpx against a loopback server that checks nothing), one durable commit at a
+PostgreSQL of its own with fsync, and then the platform's own way against the same loopback server: risk, durable intent,
+send, and the books. The last line is one JSON object; ratios are what to look at, for seconds differ from hour to hour.
+`--profile FILE` writes where the processor's time of the single orders goes.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import json
+import os
+import pstats
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import structlog
+import uvloop
+from pydantic import SecretStr
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from trading_platform.accounts.users import NewUser, create_user
+from trading_platform.execution.clock import WallClock
+from trading_platform.execution.decisions import Situation, decide
+from trading_platform.execution.engine import Engine
+from trading_platform.execution.intents import move_cursor, write_intents
+from trading_platform.execution.limits import LimitBook, Limits
+from trading_platform.execution.portfolio import Portfolio, Stake
+from trading_platform.identifiers import AccountId, DatasetId, GroupId, StrategyId, Symbol, UserId, Venue
+from trading_platform.markets.instruments import Instrument
+from trading_platform.settings import Settings
+from trading_platform.stack.processes import die_with_parent
+from trading_platform.stack.servers import Postgres
+from trading_platform.storage.control import Signal
+from trading_platform.storage.databases import Databases, database_url, plain_url
+from trading_platform.storage.migrate import migrate
+from trading_platform.venues.binance import BinanceVenue
+from trading_platform.venues.port import Accepted
+
+D = Decimal
+PORT = 18431
+"""Where the peers' scripts look for their server."""
+GROUP, DATASET, BTC = GroupId("bench"), DatasetId("bench"), Symbol("BTC/USDT")
+STRATEGY = StrategyId("barrier_long")
+START = datetime(2026, 7, 1, tzinfo=UTC)
+ENOUGH = D(10**9)
+FREE = Limits(ENOUGH, ENOUGH, 1_000, 100_000, 10_000_000, ENOUGH)
+INSTRUMENT = Instrument(Venue("binance"), BTC, "BTC", "USDT", D("0.01"), D("0.00001"), D(5))
+STEPS = ("risk", "durable intent", "send", "books")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--peers", type=Path, default=Path("../shared/peers_bench"), help="folder of the peers' scripts"
+    )
+    parser.add_argument("--orders", type=int, default=1_000, help="single orders, one after the other")
+    parser.add_argument("--users", type=int, default=1_000, help="accounts that follow one signal")
+    parser.add_argument("--profile", type=Path, help="write a profile of the single orders there")
+    options = parser.parse_args()
+    if not (options.peers / "order_server.py").exists():
+        raise SystemExit(f"{options.peers} has no order_server.py: name the folder of the peers' scripts with --peers")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    with tempfile.TemporaryDirectory(prefix="bench-orders-") as folder:
+        peers = run_peers(options.peers.resolve(), Path(folder))
+        with database(Path(folder)) as databases, order_server(options.peers.resolve()):
+            commit = commit_seconds(databases)
+            found = uvloop.run(measure(databases, options))
+    show(peers, commit, found)
+
+
+# --- what others take ------------------------------------------------------------------------------------------------
+
+
+def run_peers(folder: Path, work: Path) -> dict[str, dict[str, Any]]:
+    """{name: row} of the order scripts, run now."""
+    for script in track(("orders.py", "orders_memory.py"), "peers", console=Console(stderr=True)):
+        subprocess.run(
+            [sys.executable, script], cwd=folder, check=True, stdout=subprocess.DEVNULL,
+            env=os.environ | {"PEERS_WORK": str(work), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+    lines = (work / "out" / "results.jsonl").read_text().splitlines()
+    return {row["name"]: row for row in map(json.loads, lines)}
+
+
+@contextmanager
+def order_server(folder: Path) -> Iterator[None]:
+    command = [
+        str(Path(sys.executable).parent / "granian"), "--interface", "asgi", "--port", str(PORT), "--workers", "1",
+        "--loop", "uvloop", "--log-level", "error", "order_server:app",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=folder, preexec_fn=die_with_parent)
+    try:
+        deadline = time.monotonic() + 20
+        while socket.socket().connect_ex(("127.0.0.1", PORT)):
+            if time.monotonic() > deadline:
+                raise SystemExit("the loopback order server did not start")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextmanager
+def database(folder: Path) -> Iterator[Databases]:
+    """A PostgreSQL of its own that keeps what it has acknowledged, with one group."""
+    postgres = Postgres(folder / "postgres")
+    postgres.prepare()
+    process = subprocess.Popen(postgres.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)  # fmt: skip
+    try:
+        while not postgres.is_ready():
+            time.sleep(0.05)
+        databases = Databases(Settings(home_dir=folder / "home", database_url=SecretStr(postgres.url)), pool_size=16)
+        migrate(databases)
+        person = NewUser("a@example.com", "A", "trader", GROUP, "a password of the bench", user_id=UserId("u0"))
+        create_user(databases, person, actor="bench")
+        yield databases
+        databases.close()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def commit_seconds(databases: Databases, count: int = 1_000) -> float:
+    """Median of one row's insert and durable commit over one connection."""
+    with psycopg.connect(plain_url(database_url(databases.settings)), autocommit=True) as connection:
+        connection.execute("create table one_commit (id bigint primary key, body text)")
+        taken = []
+        for number in range(count):
+            began = time.perf_counter()
+            connection.execute("insert into one_commit values (%s, %s)", (number, "x" * 200))
+            taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+# --- what we take ----------------------------------------------------------------------------------------------------
+
+
+async def measure(databases: Databases, options: argparse.Namespace) -> dict[str, Any]:
+    engine = Engine(databases, GROUP, DATASET, WallClock())
+    engine.instruments = {BTC: INSTRUMENT}
+    assert await engine.lease.acquire()
+    keeping = asyncio.create_task(keep(engine))
+    situation = Situation(
+        engine.instruments, False, lambda moment: time.time(), lambda portfolio: None, GROUP, LimitBook.of(())
+    )
+    single = account(0)
+    steps = await singly(engine, situation, single, 50)  # what is compiled and connected once
+    profile = cProfile.Profile()
+    if options.profile:
+        profile.enable()
+    steps = await singly(engine, situation, single, options.orders, first=50)
+    profile.disable()
+    if options.profile:
+        pstats.Stats(profile).dump_stats(options.profile)
+    await single.venue.close()
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    crowd = [account(number) for number in range(1, options.users + 1)]
+    memory = (psutil.Process().memory_info().rss - before) / options.users
+    many = [await together(engine, situation, crowd, number) for number in range(3)]
+    for portfolio in crowd:
+        await portfolio.venue.close()
+    keeping.cancel()
+    await engine.lease.release()
+    await databases.aclose()
+    return {"steps": steps, "many": statistics.median(many), "memory": memory, "users": options.users}
+
+
+def account(number: int) -> Portfolio:
+    return Portfolio(
+        user_id=UserId(f"u{number}"), account_id=AccountId(f"a{number}"), kind="sandbox", armed=False, currency="USDT",
+        venue=BinanceVenue(f"http://127.0.0.1:{PORT}", f"key-{number}", f"secret-{number}"), limits=FREE,
+        stakes={STRATEGY: Stake(STRATEGY, D("0.01"), True, True)}, cash=D(1_000_000),
+    )  # fmt: skip
+
+
+def signal(number: int) -> Signal:
+    at = START + timedelta(minutes=number)
+    return Signal(
+        dataset_id=DATASET, seq=number + 1, signal_id=f"s{number}", strategy_id=STRATEGY, version_id="v", role="champion",
+        symbol=BTC, bar_open_time=at - timedelta(minutes=1), available_at=at, price=D(30_000), state="ok",
+        probability=0.7, direction="long", certified=True, threshold=0.6, confidence=0.7, target_price=D(31_000),
+        stop_price=D(29_000), exit_by=at + timedelta(hours=1), expires_at=at + timedelta(hours=1), volatility="low",
+        trend="up", liquidity="high", session="us",
+    )  # fmt: skip
+
+
+async def singly(
+    engine: Engine, situation: Situation, portfolio: Portfolio, count: int, first: int = 0
+) -> dict[str, list[float]]:
+    """Seconds of every step, order by order: the engine's own functions, called as it calls them."""
+    taken: dict[str, list[float]] = defaultdict(list)
+    for number in range(first, first + count):
+        given = signal(number)
+        began = time.perf_counter()
+        decisions = decide(portfolio, [given], given.available_at, situation, given.available_at)
+        decided = time.perf_counter()
+        issued_at = datetime.now(UTC)
+        async with engine.databases.group_async(GROUP) as session:
+            await engine.lease.check(session)
+            await move_cursor(session, DATASET, given.seq, given.available_at)
+            (intent,) = (
+                await write_intents(session, decisions, given.available_at, engine.lease.epoch, issued_at)
+            ).values()
+        written = time.perf_counter()
+        result = await portfolio.venue.place_market(
+            intent.client_order_id, BTC, "buy", intent.quantity, issued_at  # type: ignore[arg-type]
+        )  # fmt: skip
+        sent = time.perf_counter()
+        assert isinstance(result, Accepted), result
+        await engine.sender._take(portfolio, intent, INSTRUMENT, result, 1.0)
+        booked = time.perf_counter()
+        portfolio.working.clear()
+        portfolio.unknown.clear()
+        for name, seconds in zip(
+            STEPS, (decided - began, written - decided, sent - written, booked - sent), strict=True
+        ):
+            taken[name].append(seconds)
+        taken["to the wire and back"].append(sent - began)
+    return taken
+
+
+async def together(engine: Engine, situation: Situation, crowd: list[Portfolio], round_: int) -> float:
+    """Seconds from one signal to the answer of the last of all accounts' orders."""
+    given, answered = signal(100_000 + round_), [0.0]
+    for portfolio in crowd:
+        portfolio.working.clear()
+        portfolio.unknown.clear()
+        _note_answers(portfolio.venue, answered)
+    engine.portfolios = crowd
+    began = time.perf_counter()
+    decisions = [
+        decision
+        for portfolio in crowd
+        for decision in decide(portfolio, [given], given.available_at, situation, given.available_at)
+    ]
+    assert sum(decision.denial is None for decision in decisions) == len(crowd), decisions[0].denial
+    await engine._carry_out(decisions, given.available_at, given.seq)
+    return answered[0] - began
+
+
+def _note_answers(venue: Any, answered: list[float]) -> None:
+    place = type(venue).place_market
+
+    async def noted(*given: Any, **named: Any) -> Any:
+        result = await place(venue, *given, **named)
+        assert isinstance(result, Accepted), result
+        answered[0] = time.perf_counter()
+        return result
+
+    venue.place_market = noted
+
+
+async def keep(engine: Engine) -> None:
+    while True:
+        await asyncio.sleep(2)
+        await engine.lease.renew()
+
+
+# --- side by side ----------------------------------------------------------------------------------------------------
+
+
+def show(peers: dict[str, dict[str, Any]], commit: float, found: dict[str, Any]) -> None:
+    def peer(name: str) -> dict[str, Any]:
+        return next(row for label, row in peers.items() if label.startswith(name))
+
+    ccxt = peer("ccxt.async_support binance, 1 in flight")["us"]["p50"]
+    bare = found["users"] / peer("ccxt.async_support binance, 32 in flight")["per_s"]
+    own_table = peer("per-user object: ccxt binance, own set_markets")["kb_each"]
+    steps = {name: statistics.median(values) * 1e6 for name, values in found["steps"].items()}
+    way = steps.pop("to the wire and back")
+    rows = [
+        ("order, intent to answer (p50)", f"{way:.0f} us", f"ccxt {ccxt:.0f} + commit {commit * 1e6:.0f} us",
+         way / (ccxt + commit * 1e6), 1.3),
+        (f"{found['users']} users, one signal", f"{found['many']:.2f} s", f"bare ccxt {bare:.2f} s", found["many"] / bare, 1.3),
+        ("order, beside kiteconnect (p50)", f"{way:.0f} us", f"{peer('kiteconnect place_order, 1')['us']['p50']:.0f} us",
+         way / peer("kiteconnect place_order, 1")["us"]["p50"], None),
+        ("memory a user", f"{found['memory'] / 1e6:.3f} MB", f"own table {own_table / 1024:.1f} MB; aim .3 MB",
+         found["memory"] / 1e6 / 0.3, 1.0),
+    ]  # fmt: skip
+    table = Table("row", "ours", "beside", "ratio", "aim", "met")
+    for name, ours, beside, ratio, aim in rows:
+        met = "" if aim is None else ("yes" if ratio <= aim else "NO")
+        table.add_row(name, ours, beside, f"{ratio:.2f}", "" if aim is None else f"{aim}", met)
+    where = Table("step of one order", "p50 us", "share", "")
+    whole = sum(steps.values())
+    for name, micros in steps.items():
+        where.add_row(name, f"{micros:.0f}", f"{micros / whole:.0%}", "#" * round(40 * micros / whole))
+    console = Console()
+    console.print(table, where)
+    print(json.dumps({
+        "ratios": {name: round(ratio, 3) for name, _, _, ratio, _ in rows}, "steps_us": {k: round(v) for k, v in steps.items()},
+        "commit_us": round(commit * 1e6), "ccxt_us": round(ccxt), "order_us": round(way), "users_s": round(found["many"], 3),
+        "bare_s": round(bare, 3), "memory_kb": round(found["memory"] / 1024),
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
