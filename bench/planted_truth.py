@@ -31,7 +31,7 @@ from trading_platform.learning.fitting import calibrate, choose_calibration
 from trading_platform.learning.labels import BarrierSpec
 from trading_platform.learning.models import fitter
 from trading_platform.learning.samples import Samples, build_samples
-from trading_platform.learning.search import search, study_file
+from trading_platform.learning.search import search, settle, study_file
 from trading_platform.learning.validation import walk_forward
 from trading_platform.market_data.planted import bursts, random_walk
 
@@ -111,16 +111,17 @@ def rows(generator: Path, trials: int) -> dict[str, Any]:
     with threadpool_limits(limits=1), tempfile.TemporaryDirectory() as folder:
         study = study_file(Path(folder) / "study.log")
         found = search(study, "rows", samples, folds, kind="lightgbm", trials=trials, seed=7, progress=_told)
-        method, _, (window, scores) = choose_calibration(samples, folds, found, kind="lightgbm", seed=7, embargo=0)
+        params = settle(samples, folds, found, kind="lightgbm", seed=7, progress=_told)
+        method, _, (window, scores) = choose_calibration(samples, folds, params, kind="lightgbm", seed=7, embargo=0)
         _say("fitting all rows")
-        model = fitter("lightgbm", samples.matrix, samples.label, samples.weight).fit(found.params, 7)
+        model = fitter("lightgbm", samples.matrix, samples.label, samples.weight).fit(params, 7)
         confidence = calibrate(method, scores, samples.label[window], samples.weight[window]).many(model.scores(test))
     base = log_loss(np.full(len(test_label), float(label.mean())), test_label)
     ours, best = log_loss(confidence, test_label), log_loss(truth, test_label)
     raw = log_loss(model.scores(test), test_label)
     return {"log_loss": ours, "log_loss_uncalibrated": raw, "bayes": best, "base_rate": base,
             "share_of_bayes_gain": (base - ours) / (base - best), "calibration": method, "trials": found.trials,
-            "parameters": found.params, "cpu_seconds": round(time.process_time() - began, 1)}  # fmt: skip
+            "parameters": params, "cpu_seconds": round(time.process_time() - began, 1)}  # fmt: skip
 
 
 def _samples(matrix: Any, label: Any) -> Samples:

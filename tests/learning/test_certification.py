@@ -1,5 +1,7 @@
 """Certification: what may not pass does not, what should pass does, and bounds agree with scipy's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from trading_platform.learning.certification import (
     Resolved,
     certify,
     clopper_pearson_lower,
+    clopper_pearson_upper,
     non_overlapping,
     own_threshold,
     spent_error,
@@ -53,6 +56,34 @@ def test_precision_that_the_barriers_give_away_is_not_certified() -> None:
     certified = [certify(trades(seed, 0.93, base=0.93)).certified for seed in range(100)]
     assert sum(certified) <= 15  # 6 are expected at most; 15 have a chance of one in a thousand
     assert sum(certify(trades(seed, 0.93, base=0.5)).certified for seed in range(20)) >= 15
+
+
+def test_what_entering_every_bar_would_have_scored_is_no_skill() -> None:
+    """Everybody is right 93 % of the time, where a coin with these barriers is right 50 %: the market went up."""
+    for seed in range(20):
+        rows = trades(seed, 0.93)
+        luck = np.random.default_rng(1_000 + seed).random(len(rows.label) // 10) < 0.93
+        label = np.repeat(luck.astype(np.int8), 10)
+        risen = replace(rows, label=label, net_return=np.where(label == 1, 0.01, -0.01))
+        assert not certify(risen).certified
+        assert all(tested.base_rate > 0.9 for tested in certify(risen).sequence)
+
+
+def test_the_mark_is_the_upper_bound_of_everybodys_rate() -> None:
+    rows = trades(3, 0.93, base=0.1)
+    all_trades = rows.label[::10]  # ten rows share a label and its end
+    level = spent_error(1)
+    bound = stats.binomtest(int(all_trades.sum()), len(all_trades), alternative="less")
+    for tested in certify(rows).sequence:
+        assert tested.base_rate == pytest.approx(bound.proportion_ci(1 - level, method="exact").high)
+        assert tested.margin_lower == pytest.approx(tested.precision_lower - tested.base_rate)
+    assert certify(replace(rows, base_rate=np.full(len(rows.label), np.nan))).threshold is None
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (3, 5), (5, 5)])
+def test_the_upper_bound_agrees_with_scipy(successes: int, trials: int) -> None:
+    expected = stats.binomtest(successes, trials, alternative="less").proportion_ci(0.95, method="exact").high
+    assert clopper_pearson_upper(successes, trials, 0.05) == pytest.approx(expected)
 
 
 def test_precision_that_loses_money_is_not_certified() -> None:

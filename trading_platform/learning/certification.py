@@ -4,6 +4,12 @@ Learn-then-test (Angelopoulos, Bates, Candes, Jordan & Lei, 2021) on precision: 
 downwards, a fixed sequence that stops at the first failure, so every threshold passed holds jointly at the stated
 confidence. The trials of each test are trades that do not overlap in time, on any symbol: given the past, each is a
 fresh draw, so under the null the number of successes is dominated by a binomial whatever the dependence in the market.
+
+A precision is skill only beyond what needs none. Chosen trades must beat a coin with their barriers, the rate of the
+training rows, and what entering every bar of the same stretch scored: a market that went up made everybody right. The
+last is an estimate too, so its upper bound has to be cleared. Two bounds that do not overlap are the stricter test of a
+difference, the more so as the chosen trades are among all (Schenker & Gentleman, "On judging the significance of
+differences by examining the overlap between confidence intervals", The American Statistician 55(3), 2001).
 """
 
 from dataclasses import asdict, dataclass
@@ -52,6 +58,8 @@ class Tested:
     """Share of all rows at or above the threshold."""
     precision: float
     precision_lower: float
+    base_rate: float
+    """What the precision must beat: the larger of the rows' own base rates and the upper bound of everybody's."""
     margin_lower: float
     """Lower bound of precision minus base rate."""
     expected_value: float
@@ -90,10 +98,13 @@ def certify(
 ) -> Certification:
     """Walk down the thresholds; the lowest one passed is certified.
 
-    A threshold passes where the lower bounds of precision, of its margin over the base rate and of the expected value
-    after costs all clear their marks: precision by Clopper & Pearson (1934), expected value by Student's t.
+    `rows` are all rows of the stretch, since what is chosen among them is compared with taking them all. A threshold
+    passes where the lower bounds of precision, of its margin over the base rate and of the expected value after costs
+    all clear their marks: precision by Clopper & Pearson (1934), expected value by Student's t.
     """
     level = spent_error(recertification, error)
+    everybody = rows.label[non_overlapping(rows.start, rows.end)]
+    of_everybody = clopper_pearson_upper(int(everybody.sum()), len(everybody), level)
     sequence: list[Tested] = []
     certified: float | None = None
     for threshold in GRID:
@@ -101,7 +112,7 @@ def certify(
         trades = chosen[non_overlapping(rows.start[chosen], rows.end[chosen])]
         if len(trades) < MINIMUM_TRADES:
             continue
-        tested = _test(rows, float(threshold), trades, target=target, level=level)
+        tested = _test(rows, float(threshold), trades, target=target, level=level, of_everybody=of_everybody)
         sequence.append(tested)
         if not tested.passed:
             break
@@ -119,6 +130,11 @@ def own_threshold(confidence: Floats, target_coverage: float) -> float:
 def clopper_pearson_lower(successes: int, trials: int, error: float) -> float:
     """Exact one-sided lower bound of a proportion."""
     return float(special.betaincinv(successes, trials - successes + 1, error)) if successes else 0.0
+
+
+def clopper_pearson_upper(successes: int, trials: int, error: float) -> float:
+    """Exact one-sided upper bound of a proportion."""
+    return float(special.betaincinv(successes + 1, trials - successes, 1.0 - error)) if successes < trials else 1.0
 
 
 def student_lower(values: Floats, error: float) -> float:
@@ -156,10 +172,12 @@ def _non_overlapping(start: Integers, end: Integers) -> Integers:
     return taken[:count]
 
 
-def _test(rows: Resolved, threshold: float, trades: Integers, *, target: float, level: float) -> Tested:
+def _test(
+    rows: Resolved, threshold: float, trades: Integers, *, target: float, level: float, of_everybody: float
+) -> Tested:
     successes = int(rows.label[trades].sum())
     lower = clopper_pearson_lower(successes, len(trades), level)
-    margin_lower = lower - float(rows.base_rate[trades].mean())
+    base_rate = float(np.maximum(rows.base_rate[trades].mean(), of_everybody))
     value_lower = student_lower(rows.net_return[trades], level)
     return Tested(
         threshold=threshold,
@@ -167,8 +185,9 @@ def _test(rows: Resolved, threshold: float, trades: Integers, *, target: float, 
         coverage=float(np.mean(rows.confidence >= threshold)),
         precision=successes / len(trades),
         precision_lower=lower,
-        margin_lower=margin_lower,
+        base_rate=base_rate,
+        margin_lower=lower - base_rate,
         expected_value=float(rows.net_return[trades].mean()),
         expected_value_lower=value_lower,
-        passed=lower >= target and margin_lower > 0.0 and value_lower > 0.0,
+        passed=lower >= target and lower > base_rate and value_lower > 0.0,
     )

@@ -28,7 +28,7 @@ from trading_platform.learning.fitting import (
 from trading_platform.learning.overfitting import BLOCKS, deflated_sharpe, probability_of_overfitting, sharpe
 from trading_platform.learning.samples import Samples
 from trading_platform.learning.scorecard import MINIMUM_ROWS, Judged, scorecard
-from trading_platform.learning.search import WORKERS, Progress, Searched, fold_fitter, search
+from trading_platform.learning.search import WORKERS, Progress, Searched, fold_fitter, search, settle
 from trading_platform.learning.trial_returns import equity, periods_of, returns_of
 from trading_platform.learning.validation import Fold, combinatorial, paths, walk_forward
 
@@ -52,10 +52,11 @@ class Question:
 
 @dataclass(frozen=True)
 class WalkedForward:
-    """The search, and the later stretch predicted with what it chose. `stretch`: its bounds in microseconds; `returns`
+    """The search, and the later stretch predicted with what it chose. `params`: its winner's, settled for all rows; `stretch`: its bounds in microseconds; `returns`
     (periods, trials) of every trial over the search stretch, in periods of `length` microseconds."""
 
     found: Searched
+    params: dict[str, Any]
     method: str
     calibration_losses: dict[str, float]
     rows: Judged
@@ -77,7 +78,7 @@ def evaluate(samples: Samples, question: Question, storage: Any, progress: Progr
         **_overfitting(ahead),
         "combinatorial": combined,
         "chosen": {
-            "hyperparameters": ahead.found.params,
+            "hyperparameters": ahead.params,
             "calibration": ahead.method,
             "calibration_log_loss": ahead.calibration_losses,
         },
@@ -104,13 +105,15 @@ def choose_and_walk(samples: Samples, question: Question, storage: Any, progress
             storage, question.name, samples, early, kind=kind, trials=question.trials, seed=seed, progress=progress,
             record=lambda scores: returns_of(samples, early, scores, question.coverage, length).tolist(),
         )  # fmt: skip
-        method, losses, last = choose_calibration(samples, early, found.params, kind=kind, seed=seed, embargo=embargo)
+        params = settle(samples, early, found, kind=kind, seed=seed, progress=progress)
+        method, losses, last = choose_calibration(samples, early, params, kind=kind, seed=seed, embargo=embargo)
         windows = walk(
-            samples, late, last, kind=kind, params=found.params, method=method, seed=seed, embargo=embargo,
+            samples, late, last, kind=kind, params=params, method=method, seed=seed, embargo=embargo,
             progress=progress,
         )  # fmt: skip
     return WalkedForward(
         found=found,
+        params=params,
         method=method,
         calibration_losses=losses,
         rows=judged(samples, windows, question),

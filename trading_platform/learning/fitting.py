@@ -6,6 +6,7 @@ one is walked forward with everything chosen, and gives the figures; the final m
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from trading_platform.learning.calibration import (
 from trading_platform.learning.intervals import effective_rows
 from trading_platform.learning.models import Model, fitter
 from trading_platform.learning.samples import Samples
-from trading_platform.learning.search import WORKERS, Progress, fold_fitter, search, study_database
+from trading_platform.learning.search import WORKERS, Progress, search, settle, study_database
 from trading_platform.learning.validation import Fold, walk_forward
 from trading_platform.storage.databases import Databases
 
@@ -71,11 +72,10 @@ def fit_first(
     progress: Progress,
 ) -> Fitted:
     """Search, walk forward, fit on everything. Raises `validation.TooFewRowsError` where the data are too short."""
+    early = _searched(samples, folds, embargo)
     with study_database(databases) as storage:
-        found = search(
-            storage, study, samples, _searched(samples, folds, embargo), kind=kind, trials=trials, seed=seed,
-            progress=progress,
-        )  # fmt: skip
+        found = search(storage, study, samples, early, kind=kind, trials=trials, seed=seed, progress=progress)
+    params = settle(samples, early, found, kind=kind, seed=seed, progress=progress)
     record = {
         "study": found.study,
         "trials": found.trials,
@@ -84,7 +84,7 @@ def fit_first(
         "log_loss": found.loss,
     }
     return fit_known(
-        samples, kind=kind, params=found.params, record=record, folds=folds, seed=seed, embargo=embargo,
+        samples, kind=kind, params=params, record=record, folds=folds, seed=seed, embargo=embargo,
         progress=progress,
     )  # fmt: skip
 
@@ -134,10 +134,11 @@ def calibrate(method: str, scores: Floats, labels: NDArray[np.int8], weights: Fl
     return fit_calibrator(method, scores, labels, weights)
 
 
-def _search_predictions(
-    samples: Samples, fold: Fold, kind: str, params: dict[str, Any], seed: int
-) -> tuple[Integers, Floats]:
-    return fold.test, fold_fitter(samples, fold, kind, seed).fit(params, seed).scores(samples.matrix[fold.test])
+def _scored(samples: Samples, fold: Fold, *, kind: str, params: dict[str, Any], seed: int) -> Floats:
+    """What a model of all the fold's training rows says of its test rows."""
+    rows = fold.train
+    ready = fitter(kind, samples.matrix[rows], samples.label[rows], samples.weight[rows])
+    return ready.fit(params, seed).scores(samples.matrix[fold.test])
 
 
 @dataclass(frozen=True)
@@ -170,11 +171,7 @@ def walk(
     """
     parts: list[Window] = []
 
-    def score(fold: Fold) -> Floats:
-        rows = fold.train
-        ready = fitter(kind, samples.matrix[rows], samples.label[rows], samples.weight[rows])
-        return ready.fit(params, seed).scores(samples.matrix[fold.test])
-
+    score = partial(_scored, samples, kind=kind, params=params, seed=seed)
     with ThreadPoolExecutor(WORKERS) as pool:
         for number, (fold, scores) in enumerate(zip(folds, pool.map(score, folds), strict=True)):
             progress("walking forward", number, len(folds))
@@ -200,8 +197,16 @@ def predicted(windows: list[Window]) -> Predicted:
 def choose_calibration(
     samples: Samples, folds: list[Fold], params: dict[str, Any], *, kind: str, seed: int, embargo: int
 ) -> tuple[str, dict[str, float], tuple[Integers, Floats]]:
-    """(method, log-loss of each, rows and scores of the last search window) from the last two search windows."""
-    before, last = (_search_predictions(samples, fold, kind, params, seed) for fold in folds[-2:])
+    """(method, log-loss of each, rows and scores of the last search window) from the last two search windows.
+
+    The models are of all their training rows, as those will be whose scores are calibrated: a model of fewer is less
+    sure of itself, and its calibration would overdo what a later one says.
+    """
+    score = partial(_scored, samples, kind=kind, params=params, seed=seed)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        before, last = (
+            (fold.test, scores) for fold, scores in zip(folds[-2:], pool.map(score, folds[-2:]), strict=True)
+        )
     known = _known_by(samples, *before, folds[-1].test_from, embargo)
     return *best_method(_labelled(samples, *known), _labelled(samples, *last)), last
 

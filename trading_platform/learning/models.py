@@ -33,6 +33,9 @@ LIGHTGBM_FIXED: dict[str, Any] = {
 }
 """63 bins train about twice as fast as 255 and cost nothing measurable on features this noisy."""
 
+PATIENCE = 30
+"""Boosting rounds without a gain after which more are not expected to bring one."""
+
 
 class Model(Protocol):
     """A fitted model. Rows have one column a feature, in the artifact's order; NaN marks a feature that is absent."""
@@ -195,6 +198,19 @@ class LightGbmFitter:
         settings = _lightgbm_settings(params, self.dataset.num_data(), seed)
         booster = self._lightgbm.train(settings, self.dataset, int(params["trees"]))
         return LightGbmModel(booster.model_to_string())
+
+    def fit_until(
+        self, params: Mapping[str, Any], seed: int, most: int, judge: tuple[Floats, NDArray[np.int8], Floats]
+    ) -> LightGbmModel:
+        """`fit` with as many boosting rounds as help the rows that judge (matrix, labels, weights), at the most `most`."""
+        matrix, labels, weights = judge
+        settings = _lightgbm_settings(params, self.dataset.num_data(), seed)
+        judged = self._lightgbm.Dataset(
+            np.ascontiguousarray(matrix), labels, weight=weights / weights.mean(), reference=self.dataset
+        )
+        stop = self._lightgbm.early_stopping(PATIENCE, verbose=False)
+        booster = self._lightgbm.train(settings, self.dataset, most, valid_sets=[judged], callbacks=[stop])
+        return LightGbmModel(booster.model_to_string(num_iteration=booster.best_iteration))
 
 
 class LogisticFitter:

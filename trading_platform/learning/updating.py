@@ -33,7 +33,7 @@ OLD_STRETCHES, OLD_SHARE = 5, 0.02
 LEAST_OLD_ROWS = 30
 """Rows of a condition below which nothing is said of it."""
 MOST_TREES = 400
-"""Beyond this a warm start would only pile up: the version is rebuilt from data."""
+"""Beyond this, and twice the trees of the recipe, warm starts only pile up: the version is rebuilt from data."""
 LEAST_NEW_ROWS = 600
 """New rows since the parent that make a window of their own worth having."""
 NEWEST = 0.1
@@ -172,7 +172,7 @@ def _arms(samples: Samples, parent: Parent, *, kind: str, seed: int, warm: bool)
     model = parent.model
     if not (warm and isinstance(model, LightGbmModel)):
         return arms
-    if model.booster.num_trees() + int(WARM_TREES["trees"]) > MOST_TREES:
+    if model.booster.num_trees() + int(WARM_TREES["trees"]) > max(MOST_TREES, 2 * int(parent.params["trees"])):
         return arms
 
     def more_trees(rows: Integers) -> Model:
