@@ -1,122 +1,129 @@
-"""Speed of the feature kernel beside pandas, in one sitting: `python bench/features.py [--rows 180000]`.
+"""Speed of the features beside pandas and polars, in one sitting: `python bench/features.py [--symbols 50] [--bars 50000]`.
 
-Both compute the same columns of the same made-up bars; the ratio is what counts, a busy machine slows both.
+The peers are the 31 features of `../shared/peers_bench/features.py` on the bars of its `gen_bars.py`, read where they lie;
+ours are the platform's own set with market conditions, from bar frames to arrays. Live bars go through the same state as
+history and must give the same bits. What counts is the ratio: a busy machine slows all of them. The last line is one JSON
+object.
 """
 
 import argparse
+import json
+import resource
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import polars as pl
+from rich.console import Console
+from rich.table import Table
 
 from trading_platform.features.definition import FEATURES
-from trading_platform.features.kernel import run
-from trading_platform.features.program import Program, compile_features
-from trading_platform.features.stream import PRICES, SymbolStream, compute
+from trading_platform.features.stream import SymbolStream, compute
 from trading_platform.identifiers import Venue
-from trading_platform.market_data import synthetic
 from trading_platform.market_data.bar import Bar
+from trading_platform.market_data.lake import BAR_SCHEMA
 
-LIVE_BARS = 2_000
-
-
-def in_pandas(bars: pl.DataFrame) -> pd.DataFrame:
-    """The same feature set by rolling and ewm on whole columns."""
-    o, h, low, c, v = (pd.Series(bars[name].to_numpy()) for name in ("open", "high", "low", "close", "volume"))
-    r = np.log(c).diff().fillna(0.0)
-    s = np.sqrt((r**2).ewm(span=100, adjust=False).mean())
-    f = {f"return_{n}": np.log(c / c.shift(n)) / (s * np.sqrt(n)) for n in (1, 2, 4, 8, 16, 36, 72, 168)}
-    ema = {n: c.ewm(span=n, adjust=False).mean() for n in (12, 26, 50)}
-    f |= {f"ema_gap_{n}": np.log(c / ema[n]) / s for n in ema}
-    macd = ema[12] - ema[26]
-    f["macd"], f["histogram"] = macd / (c * s), (macd - macd.ewm(span=9, adjust=False).mean()) / (c * s)
-    change = c.diff().fillna(0.0)
-    gain = change.clip(lower=0).ewm(alpha=1 / 14, adjust=False).mean()
-    loss = (-change).clip(lower=0).ewm(alpha=1 / 14, adjust=False).mean()
-    f["rsi"] = gain / (gain + loss)
-    mean, deviation = c.rolling(20).mean(), c.rolling(20).std(ddof=0)
-    f["band_position"], f["band_width"] = (c - mean) / (2 * deviation), np.log(4 * deviation / (mean * s))
-    before = c.shift(1).fillna(c)
-    true_range = np.maximum(h, before) - np.minimum(low, before)
-    f["atr"] = true_range.ewm(alpha=1 / 14, adjust=False).mean() / (c * s)
-    f["mean_ratio"] = np.log(c.rolling(10).mean() / c.rolling(50).mean()) / s
-    top, bottom = h.rolling(60).max(), low.rolling(60).min()
-    f["range_position"] = (c - bottom) / (top - bottom)
-    volume = v.rolling(60)
-    f["volume_score"], f["volume_ratio"] = (v - volume.mean()) / volume.std(ddof=0), np.log1p(v / volume.mean())
-    f["volatility_ratio"] = np.log(r.rolling(12).std(ddof=0) / r.rolling(120).std(ddof=0))
-    f["skew"] = r.rolling(60).skew()
-    f["autocorrelation"] = (r * r.shift(1)).rolling(60).mean() / (r**2).rolling(60).mean()
-    f["up_share"] = (r > 0).astype(float).rolling(24).mean()
-    f["bar_range"], f["body"] = (h - low) / (c * s), np.log(c / o) / s
-    f["upper_wick"] = (h - np.maximum(o, c)) / (h - low)
-    f["vwap_gap"] = np.log(c / ((c * v).rolling(60).sum() / v.rolling(60).sum())) / s
-    f["log_sigma"] = np.log(s)
-    times = bars["open_time"].to_pandas()
-    day = 2 * np.pi * (times.dt.hour * 3600 + times.dt.minute * 60) / 86_400
-    week = (2 * np.pi * times.dt.day_of_week + day) / 7
-    return pd.DataFrame(f | {"ds": np.sin(day), "dc": np.cos(day), "ws": np.sin(week), "wc": np.cos(week)})
-
-
-def features_alone(program: Program, bars: pl.DataFrame) -> None:
-    values = np.column_stack(
-        [bars["open_time"].dt.timestamp("us").to_numpy() / 1e6, *(bars[p].to_numpy() for p in PRICES)]
-    )
-    out, sigma = np.empty((len(bars), len(FEATURES))), np.empty(len(bars))
-    p = program
-    run(p.windows, p.averages, p.alphas, p.extremes, p.outputs, p.empty_state(), values, out, sigma)
-
-
-def best(work: Callable[[], object], clock: Callable[[], float] = time.thread_time, repeats: int = 5) -> float:
-    """Seconds of the fastest of several runs: of this thread's processor time, so that other processes count little."""
-    seconds = []
-    for _ in range(repeats):
-        began = clock()
-        work()
-        seconds.append(clock() - began)
-    return min(seconds)
-
-
-def live(bars: pl.DataFrame) -> float:
-    """Median seconds of one live bar: features and conditions, Python's share included."""
-    stream, taken = SymbolStream(Venue("binance"), 3600), []
-    for bar in [Bar(**values) for values in bars.head(LIVE_BARS).iter_rows(named=True)]:
-        began = time.perf_counter()
-        stream.push(bar)
-        taken.append(time.perf_counter() - began)
-    return float(np.median(taken))
+PEERS = Path(__file__).resolve().parents[2] / "shared" / "peers_bench"
+LIVE_BARS = 3_000
+AIM_ROWS, AIM_LIVE = 5e6, 5.0
+"""Rows a second on two cores; microseconds a live bar."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=180_000)
-    rows = parser.parse_args().rows
-    parts = synthetic.generate(bars=rows // 4).partition_by("symbol", maintain_order=True)
-    began = time.perf_counter()
-    compute(parts[0].head(10))
-    print(f"first call (load or compile)  {timedelta(seconds=time.perf_counter() - began)}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--symbols", type=int, default=50)
+    parser.add_argument("--bars", type=int, default=50_000, help="of each symbol")
+    parser.add_argument("--runs", type=int, default=3, help="of each; the fastest counts")
+    given = parser.parse_args()
+    if not (PEERS / "features.py").exists():
+        raise SystemExit(f"{PEERS}/features.py is not there: the peers to compare with are read from it")
+    sys.path.insert(0, str(PEERS))
+    import features as peer
+    import gen_bars
 
-    one = best(lambda: [compute(part) for part in parts])
+    console = Console(width=110)
+    with console.status("generating bars"):
+        plain = pl.concat(
+            pl.DataFrame(gen_bars.one(np.random.default_rng(number), given.bars, 1_000.0)).with_columns(
+                pl.col("ts").dt.replace_time_zone("UTC"), symbol=pl.lit(f"S{number:02d}")
+            )
+            for number in range(given.symbols)
+        )
+        parts = as_bars(plain).partition_by("symbol", maintain_order=True)
+    compute(parts[0].head(10))  # compiled, or read from the cache
+    live, same = live_bars(parts[0].head(LIVE_BARS))
+    expressions = [expression.alias(name) for name, expression in peer.polars_exprs().items()]
+    frame = plain.to_pandas()
+    rows, found = len(plain), {}
     with ThreadPoolExecutor(2) as pool:
-        two = best(lambda: list(pool.map(compute, parts)), time.perf_counter)
-    program = compile_features()
-    alone = best(lambda: [features_alone(program, part) for part in parts])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pandas = best(lambda: [in_pandas(part) for part in parts])
-    print(f"{rows:,} rows x {len(FEATURES)} features, and conditions")
-    print(
-        f"kernel, one thread            {one:6.3f} s of CPU  {rows / one:12,.0f} rows/s  {pandas / one:5.1f} x pandas"
+        works: dict[str, Callable[[], object]] = {
+            "ours, one thread": lambda: [compute(part) for part in parts],
+            "ours, two threads": lambda: list(pool.map(compute, parts)),
+            "polars": lambda: pl.concat(
+                part.select(expressions) for part in plain.partition_by("symbol", maintain_order=True)
+            ),
+            "pandas": lambda: peer.run_pandas(frame),
+        }
+        for name, work in works.items():
+            with console.status(name), np.errstate(divide="ignore", invalid="ignore"):
+                found[name] = fastest(work, given.runs) | {"peak_mb": peak_mb()}
+    table = Table("", "seconds", "of the processor", "rows/s", "x polars", "x pandas", "peak MB so far")
+    for name, line in found.items():
+        line["rows_per_second"] = rows / line["seconds"]
+        ratios = [found[other]["seconds"] / line["seconds"] for other in ("polars", "pandas")]
+        line["times_polars"], line["times_pandas"] = ratios
+        table.add_row(
+            name, f"{line['seconds']:.3f}", f"{line['processor_seconds']:.3f}", f"{line['rows_per_second']:,.0f}",
+            f"{ratios[0]:.2f}", f"{ratios[1]:.2f}", f"{line['peak_mb']:,.0f}",
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"a live bar: {live['p50']:.1f} us (p99 {live['p99']:.1f}), {'the same bits' if same else 'DIFFERENT'}"
     )
-    print(
-        f"kernel, features alone        {alone:6.3f} s of CPU  {rows / alone:12,.0f} rows/s  {pandas / alone:5.1f} x pandas"
-    )
-    print(f"pandas, features alone        {pandas:6.3f} s of CPU  {rows / pandas:12,.0f} rows/s")
-    print(f"with conditions, two threads  {two:6.3f} s by clock {rows / two:12,.0f} rows/s")
-    print(f"a live bar, median            {live(parts[0]) * 1e6:6.1f} us")
+    print(json.dumps({
+        "rows": rows, "features": len(FEATURES), "peer_features": len(expressions), "batch": found,
+        "live_microseconds": live, "live_equals_batch": same,
+        "aims": {"rows_per_second": AIM_ROWS, "live_microseconds": AIM_LIVE},
+    }))  # fmt: skip
+
+
+def as_bars(plain: pl.DataFrame) -> pl.DataFrame:
+    """The generator's rows as bar frames."""
+    return plain.with_columns(
+        dataset_id=pl.lit("bench"), venue=pl.lit("binance"), interval_seconds=60, open_time=pl.col("ts"),
+        session_date=pl.col("ts").dt.date(), available_at=pl.col("ts") + pl.duration(minutes=1), revision=0,
+        source=pl.lit("bench"),
+    ).select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())  # fmt: skip
+
+
+def live_bars(bars: pl.DataFrame) -> tuple[dict[str, float], bool]:
+    """Microseconds of a live bar, and whether its row is that of history to the last bit."""
+    stream, taken, rows = SymbolStream(Venue("binance"), 60), [], []
+    for bar in [Bar(**values) for values in bars.iter_rows(named=True)]:
+        began = time.perf_counter_ns()
+        row = stream.push(bar)
+        taken.append((time.perf_counter_ns() - began) / 1e3)
+        rows.append(row.features)
+    same = np.array_equal(np.array(rows), compute(bars).matrix, equal_nan=True)
+    return {"p50": float(np.median(taken)), "p99": float(np.percentile(taken, 99))}, same
+
+
+def fastest(work: Callable[[], object], runs: int) -> dict[str, Any]:
+    """Seconds by the clock of the fastest run, and of all this process's threads on the processor."""
+    seconds = []
+    for _ in range(runs):
+        clock, processor = time.perf_counter(), time.process_time()
+        work()
+        seconds.append((time.perf_counter() - clock, time.process_time() - processor))
+    return dict(zip(("seconds", "processor_seconds"), min(seconds), strict=True))
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def test_sooner_than_eighty_samples_and_no_later_than_river_at_so_few_false_alar
     for name in (OURS, "ADWIN (.05)", "HDDM-A", "Page-Hinkley (.05, 20)"):
         make, _ = detectors()[name]
         first = [next((i - shift.at for i in alarms(make(seed), shift_stream(shift, seed)) if i >= shift.at), np.inf)
-                 for seed in range(60)]  # fmt: skip
+                 for seed in range(30)]  # fmt: skip
         delays[name] = float(np.median(first))
     assert delays[OURS] <= 80
     assert delays[OURS] == min(delays.values())
@@ -36,7 +36,7 @@ def test_sooner_than_eighty_samples_and_no_later_than_river_at_so_few_false_alar
 def test_false_alarms_are_as_rare_as_the_threshold_says(rate: float) -> None:
     """At a tenth of the threshold, so that there is something to count: 3,200 samples between two at the least."""
     threshold, samples = SAMPLES_BETWEEN_FALSE_ALARMS / 10, 10_000
-    streams = 40
+    streams = 16
     fired = 0
     for seed in range(streams):
         errors = (np.random.default_rng((5, seed)).random(samples) < rate).astype(np.int64)
@@ -49,7 +49,7 @@ def test_false_alarms_are_as_rare_as_the_threshold_says(rate: float) -> None:
 def test_means_of_several_errors_count_as_that_many() -> None:
     """A block of eight independent errors tells as much as eight samples do; steady blocks raise no more alarms."""
     single, blocks, quiet = [], [], 0
-    for seed in range(30):
+    for seed in range(12):
         rng = np.random.default_rng((6, seed))
         before, after = rng.random(8_000) < 0.2, rng.random(8_000) < 0.4
         errors = np.concatenate([before, after]).astype(np.float64)
@@ -59,7 +59,7 @@ def test_means_of_several_errors_count_as_that_many() -> None:
         )
         quiet += len(alarms(ShiryaevRoberts(), rng.binomial(8, 0.2, 5_000) / 8))
     assert 8 * np.median(blocks) <= 2.0 * np.median(single)
-    assert quiet <= stats.poisson.ppf(0.999, 30 * 5_000 / SAMPLES_BETWEEN_FALSE_ALARMS)
+    assert quiet <= stats.poisson.ppf(0.999, 12 * 5_000 / SAMPLES_BETWEEN_FALSE_ALARMS)
 
 
 def test_errors_that_become_rarer_are_no_alarm() -> None:
@@ -127,6 +127,6 @@ def test_a_row_of_the_table_counts_what_the_streams_show() -> None:
 
 
 def test_unchanged_autocorrelated_features_alarm_at_the_nominal_level() -> None:
-    row = feature_false_alarms(40, features=4)
+    row = feature_false_alarms(12, features=4)
     assert row.interval[0] <= 0.05
     assert row.textbook_share > 0.5

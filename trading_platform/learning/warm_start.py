@@ -2,7 +2,7 @@
 
 How far back to learn from is decided by validation: short trials on a thin sample of every window, each judged on the
 newest rows, which no trial has seen. All windows share one sample, and the parent scores every row once, so that the
-choice costs little beside the fit itself. Where no trial is better than the parent by more than chance, nothing is added.
+choice costs little beside the fit itself; rows are binned by the sample's bins, which are found once. Where no trial is better than the parent by more than chance, nothing is added.
 """
 
 import ctypes
@@ -22,12 +22,13 @@ SAMPLE = 4_000
 """Rows looked at in each ring between two windows."""
 VALIDATED = 0.2
 """Share of the smallest window, the newest rows, that judges."""
-TRIAL_TREES = 15
+TRIAL_TREES = 10
 LEAST_ROWS = 20_000
 TREES: Mapping[str, Any] = {
-    "objective": "binary", "num_leaves": 31, "learning_rate": 0.1, "max_bin": 63, "min_data_in_leaf": 100,
+    "objective": "binary", "num_leaves": 8, "learning_rate": 0.2, "lambda_l2": 20.0, "max_bin": 63, "min_data_in_leaf": 100,
     "force_row_wise": True, "deterministic": True, "feature_pre_filter": False, "boost_from_average": False, "verbosity": -1,
 }  # fmt: skip
+"""Few large steps of small trees: what changed is learnt from few rows, of which big trees learn the noise as well."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def warm_start(
     label: NDArray[np.int8],
     weight: Floats | None = None,
     *,
-    trees: int = 40,
+    trees: int = 60,
     seed: int = 7,
     threads: int = 1,
 ) -> WarmStart:
@@ -74,24 +75,38 @@ def warm_start(
     density = np.concatenate(
         [np.full(len(ring), _width(rows, number) / len(ring)) for number, ring in enumerate(rings)]
     )
+    binned = _binned(settings, matrix[sample[: ends[-1]]])
     said: dict[float, Floats] = {}
     for number, window in enumerate(WINDOWS):
         upto = slice(0, int(ends[number]))
         counted = density[upto] * weights[sample[upto]]
-        trial = _fit(settings, matrix[sample[upto]], label[sample[upto]], raw[upto], TRIAL_TREES, counted)
+        rows_here = binned.subset(np.arange(ends[number]))
+        trial = _fit(settings, rows_here, label[sample[upto]], raw[upto], TRIAL_TREES, counted)
         said[window] = _losses(raw[judge] + _raw(trial, matrix[sample[judge]], threads), label[sample[judge]])
     counted = weights[sample[judge]]
     losses = {window: float(np.average(values, weights=counted)) for window, values in said.items()}
     unchanged = _losses(raw[judge], label[sample[judge]])
     unchanged_loss = float(np.average(unchanged, weights=counted))
-    best = min(losses, key=lambda window: losses[window])
-    gain = unchanged - said[best]
-    if float(np.average(gain, weights=counted)) <= float(gain.std()) / np.sqrt(len(gain)):
+    best = _widest_of_the_best(said, losses, counted)
+    if not _beyond_chance(unchanged - said[best], counted):
         return WarmStart(parent, 0.0, losses, unchanged_loss)
     begin = rows - round(rows * best)
-    added = _fit(settings, matrix[begin:], label[begin:], _raw(parent, matrix[begin:], threads), trees, weights[begin:])
+    window_rows = _binned(settings, matrix[begin:], binned)
+    added = _fit(settings, window_rows, label[begin:], _raw(parent, matrix[begin:], threads), trees, weights[begin:])
     _put_first(parent, added)
     return WarmStart(added, best, losses, unchanged_loss)
+
+
+def _widest_of_the_best(said: Mapping[float, Floats], losses: Mapping[float, float], counted: Floats) -> float:
+    """The widest window that is not worse than the best by more than chance: more rows, where nothing speaks against."""
+    best = said[min(losses, key=lambda window: losses[window])]
+    return max(window for window, values in said.items() if not _beyond_chance(values - best, counted))
+
+
+def _beyond_chance(differences: Floats, counted: Floats) -> bool:
+    """Whether the weighted mean exceeds one standard error."""
+    error = float(differences.std()) / float(np.sqrt(len(differences)))
+    return float(np.average(differences, weights=counted)) > error
 
 
 def _ring(rows: int, judged: int, number: int) -> NDArray[np.int64]:
@@ -105,12 +120,19 @@ def _width(rows: int, number: int) -> float:
     return rows * (WINDOWS[number] - (WINDOWS[number - 1] if number else 0.0))
 
 
-def _fit(settings: Mapping[str, Any], matrix: Array, label: Array, raw: Floats, trees: int, weight: Floats) -> Any:
+def _binned(settings: Mapping[str, Any], matrix: Array, like: Any = None) -> Any:
+    import lightgbm
+
+    return lightgbm.Dataset(matrix, reference=like, params=dict(settings), free_raw_data=True)
+
+
+def _fit(settings: Mapping[str, Any], binned: Any, label: Array, raw: Floats, trees: int, weight: Floats) -> Any:
     import lightgbm
 
     params = {**settings, "min_data_in_leaf": min(settings["min_data_in_leaf"], max(20, len(label) // 100))}
-    dataset = lightgbm.Dataset(matrix, label, weight=weight / weight.mean(), init_score=raw, params=params)
-    return lightgbm.train(params, dataset, trees, keep_training_booster=True)
+    binned.construct()
+    binned.set_label(label).set_weight(weight / weight.mean()).set_init_score(raw)
+    return lightgbm.train(params, binned, trees, keep_training_booster=True)
 
 
 def _raw(booster: Any, matrix: Array, threads: int) -> Floats:
