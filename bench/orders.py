@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import pstats
+import signal as signals
 import socket
 import statistics
 import subprocess
@@ -135,8 +136,8 @@ def database(folder: Path) -> Iterator[Databases]:
         yield databases
         databases.close()
     finally:
-        process.terminate()
-        process.wait(30)
+        process.send_signal(signals.SIGINT)  # a fast shutdown, whoever is still connected
+        process.wait(60)
 
 
 def commit_seconds(databases: Databases, count: int = 1_000) -> float:
@@ -155,6 +156,8 @@ def commit_seconds(databases: Databases, count: int = 1_000) -> float:
 
 
 async def measure(databases: Databases, options: argparse.Namespace) -> dict[str, Any]:
+    import ccxt.async_support  # noqa: F401  takes seconds: before there is a lease to renew
+
     engine = Engine(databases, GROUP, DATASET, WallClock())
     engine.instruments = {BTC: INSTRUMENT}
     assert await engine.lease.acquire()
