@@ -48,7 +48,7 @@ export default function ({ parentElement }) {
       money("Realised result, net", d.realized_pnl, d.currency, tone(d.realized_pnl)),
       tile("Open positions", d.open_positions ?? "–"),
       tile("Closed trades", d.closed_trades == null ? "–" : number(d.closed_trades, 0)),
-      tile("Engine", acting.charAt(0).toUpperCase() + acting.slice(1).toLowerCase(), "", e.alive ? "" : "down"),
+      tile("Engine", acting.charAt(0).toUpperCase() + acting.slice(1).toLowerCase(), "", (e.alive ? "" : "down") + (acting.length > 12 ? " long" : "")),
       tile("Market time (UTC)", clock(d.market_time), "", "long"));
     say("Live. Last change " + new Date().toISOString().slice(11, 19) + " UTC.", false);
   }

@@ -32,7 +32,7 @@ else:
     table = pd.DataFrame(
         {
             currency: {
-                label: "no limit" if limits[name] is None else f"{float(limits[name]):,g}"
+                label: "no limit" if limits[name] is None else f"{float(limits[name]):,.10g}"
                 for name, label in SHOWN.items()
             }
             for currency, limits in in_force.items()

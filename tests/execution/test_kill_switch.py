@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -22,7 +21,7 @@ from trading_platform.execution.kill_switch import (
     set_halt,
     target_of,
 )
-from trading_platform.execution.withdrawal import at_most_held, must_square_off
+from trading_platform.execution.withdrawal import at_most_held
 from trading_platform.identifiers import AccountId, GroupId, Symbol, UserId
 from trading_platform.storage.control import Halt
 from trading_platform.storage.databases import Databases
@@ -140,19 +139,6 @@ def test_two_strategies_share_what_is_there() -> None:
     )
     exits = flatten(account, {Symbol("ETH/USDT"): signal("ETH/USDT", "100")}, NOW, SITUATION)
     assert sum(each.quantity for each in at_most_held(exits, {"ETH": D(3)}, SITUATION.instruments)) == 3
-
-
-def test_only_intraday_positions_are_squared_off_and_from_the_very_minute() -> None:
-    """2026-07-29 is a Wednesday before the closing auction began (2026-08-03); 2026-07-26 a Sunday."""
-    from datetime import date
-
-    from trading_platform.markets.sessions import square_off_at
-
-    at = square_off_at("NSE", date(2026, 7, 29))
-    assert must_square_off("NSE", "MIS", at)
-    assert not must_square_off("NSE", "MIS", at - timedelta(microseconds=1))
-    assert not must_square_off("NSE", "CNC", at)
-    assert not must_square_off("NSE", "MIS", at - timedelta(days=3))
 
 
 def test_the_command_sets_shows_and_clears(people: Databases, monkeypatch: pytest.MonkeyPatch) -> None:

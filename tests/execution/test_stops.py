@@ -66,6 +66,17 @@ def test_refusals_count_until_a_stop_was_taken(newest_first: list[str], stops: i
     assert (ladder.stops, ladder.exits) == (stops, exits)
 
 
+def test_a_stop_below_the_days_price_band_is_no_reason_to_leave() -> None:
+    ladder = Ladder()
+    for _ in range(2):
+        ladder.take("stop", "REJECTED", "STOP_PRICE_CIRCUIT")
+    assert (ladder.stops, ladder.out_of_reach) == (2, True)
+    tomorrow = Ladder()
+    for _ in range(2):
+        tomorrow.take("stop", "REJECTED", "STOP_PRICE_CIRCUIT", today=False)
+    assert (tomorrow.stops, tomorrow.out_of_reach) == (0, False), "the bands are drawn anew"
+
+
 # --- at the sandbox --------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,8 @@ it goes off only where waiting for the close has cost more than was meant.
 
 It climbs a ladder from incident logs of automated traders: place the stop; believe it only when the venue shows it
 waiting; refused, price it anew once with limit and trigger closer together; refused again, or the price is through
-already, leave the position at the market; still there after a few tries, stop the account and call a person. Where the
+already, leave the position at the market (but where the day's price band ends above the stop, there is nothing to fear
+below it, and it is placed when the bands are drawn anew); still there after a few tries, stop the account and call a person. Where the
 ladder stands is counted from the books, so a restart climbs on and never starts anew. Before anything else is sold the
 stop is cancelled and its end is known, for two orders would sell twice.
 """
@@ -31,7 +32,7 @@ from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import ClientOrderId, DatasetId, IntentId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability.alerts import raise_alert_async
-from trading_platform.storage.group import Intent
+from trading_platform.storage.group import Intent, Order
 from trading_platform.venues.port import QueryFailedError, Refused
 
 ZERO = Decimal(0)
@@ -42,7 +43,9 @@ ROOM = (Decimal("0.01"), Decimal("0.0025"))
 limit and trigger may be apart."""
 MOST_EXITS = 3
 CANCELS, BETWEEN_SECONDS = 3, 0.25
-ENDED_BADLY = ("REJECTED",)
+REFUSED = "REJECTED"
+OUT_OF_BAND = frozenset({"STOP_PRICE_CIRCUIT", "TRIGGER_CIRCUIT", "PRICE_CIRCUIT"})
+"""Refusals that say that nothing trades so low today: there is nothing to protect from, until the bands are drawn anew."""
 log = structlog.get_logger(__name__)
 
 
@@ -84,17 +87,21 @@ class Ladder:
     stops: int = 0
     exits: int = 0
     sent: int = 0
+    out_of_reach: bool = False
+    """Whether today's price band keeps the market from falling to the stop."""
     broken: bool = False
     """Whether a stop further back was not refused: what came before it counts no more."""
 
-    def take(self, purpose: str, state: str) -> None:
-        """One more order of the position, from the newest to the oldest."""
+    def take(self, purpose: str, state: str, code: str | None = None, *, today: bool = True) -> None:
+        """One more order of the position, from the newest to the oldest; `code`: of its refusal, `today`: of this day."""
         if purpose == "exit":
-            self.exits += state in ENDED_BADLY
+            self.exits += state == REFUSED
             return
         self.sent += 1
-        self.broken |= state not in ENDED_BADLY
-        self.stops += not self.broken
+        self.broken |= state != REFUSED or (code in OUT_OF_BAND and not today)
+        if not self.broken:
+            self.stops += 1
+            self.out_of_reach |= code in OUT_OF_BAND
 
 
 @dataclass
@@ -163,14 +170,15 @@ class StopKeeper:
         ]
         if not bare:
             return []
-        ladders = await self._ladders([held.entry_intent_id for _, held in bare])
+        ladders = await self._ladders([held.entry_intent_id for _, held in bare], market_time)
         stops, leave = [], []
         for portfolio, held in bare:
             ladder = ladders[held.entry_intent_id]
             if ladder.exits >= MOST_EXITS:
                 await self._call_a_person(portfolio, held)
             elif ladder.stops >= len(ROOM):
-                leave.append((portfolio, held.key))
+                if not ladder.out_of_reach:
+                    leave.append((portfolio, held.key))
             elif (terms := terms_of(held, instruments[held.contract], ladder.stops)) is not None:
                 stops.append((portfolio, held, terms, ladder.sent))
         if stops:
@@ -247,17 +255,18 @@ class StopKeeper:
             "epoch": self.sender.lease.epoch,
         }
 
-    async def _ladders(self, entries: Collection[str]) -> dict[str, Ladder]:
+    async def _ladders(self, entries: Collection[str], market_time: datetime) -> dict[str, Ladder]:
         """Where each position stands, by its entry."""
         found = {entry: Ladder() for entry in entries}
         async with self.sender.databases.group_async(self.sender.lease.group_id) as session:
             rows = await session.execute(
-                select(Intent.entry_intent_id, Intent.purpose, Intent.state)
+                select(Intent.entry_intent_id, Intent.purpose, Intent.state, Order.reject_code, Intent.market_time)
+                .outerjoin(Order, (Order.intent_id == Intent.intent_id) & (Order.user_id == Intent.user_id))
                 .where(Intent.entry_intent_id.in_(found))
                 .order_by(Intent.created_at.desc(), Intent.epoch.desc())
             )
-            for entry, purpose, state in rows.tuples():
-                found[str(entry)].take(purpose, state)
+            for entry, purpose, state, code, decided_at in rows.tuples():
+                found[str(entry)].take(purpose, state, code, today=decided_at.date() == market_time.date())
         return found
 
     async def _withdraw(

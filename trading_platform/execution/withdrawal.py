@@ -7,7 +7,6 @@ one on the other side.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
 
 import structlog
@@ -20,7 +19,6 @@ from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.identifiers import ClientOrderId, Symbol
 from trading_platform.markets.instruments import Instrument
-from trading_platform.markets.sessions import IST, Segment, square_off_at
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent, Outbox
 from trading_platform.venues.port import Refused
@@ -83,16 +81,3 @@ def at_most_held(
                 books=str(decision.quantity), venue=str(there),
             )  # fmt: skip
     return kept
-
-
-def must_square_off(segment: Segment, product: str, at: datetime) -> bool:
-    """Whether an intraday position is to be left by now: from the platform's square-off time on, before the broker's.
-
-    `at` aware. Only intraday products (MIS) end with the session; on a day without trading there is nothing to leave.
-    """
-    if product != "MIS":
-        return False
-    try:
-        return at >= square_off_at(segment, at.astimezone(IST).date())
-    except LookupError:
-        return False
