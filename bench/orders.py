@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import pstats
+import signal as signals
 import socket
 import statistics
 import subprocess
@@ -135,8 +136,8 @@ def database(folder: Path) -> Iterator[Databases]:
         yield databases
         databases.close()
     finally:
-        process.terminate()
-        process.wait(30)
+        process.send_signal(signals.SIGINT)  # a fast shutdown, whoever is still connected
+        process.wait(60)
 
 
 def commit_seconds(databases: Databases, count: int = 1_000) -> float:
@@ -155,6 +156,11 @@ def commit_seconds(databases: Databases, count: int = 1_000) -> float:
 
 
 async def measure(databases: Databases, options: argparse.Namespace) -> dict[str, Any]:
+    single = account(0)  # clients take seconds to import and to make: before there is a lease to renew
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    crowd = [account(number) for number in range(1, options.users + 1)]
+    memory = (psutil.Process().memory_info().rss - before) / options.users
     engine = Engine(databases, GROUP, DATASET, WallClock())
     engine.instruments = {BTC: INSTRUMENT}
     assert await engine.lease.acquire()
@@ -162,7 +168,6 @@ async def measure(databases: Databases, options: argparse.Namespace) -> dict[str
     situation = Situation(
         engine.instruments, False, lambda moment: time.time(), lambda portfolio: None, GROUP, LimitBook.of(())
     )
-    single = account(0)
     steps = await singly(engine, situation, single, 50)  # what is compiled and connected once
     profile = cProfile.Profile()
     if options.profile:
@@ -172,10 +177,6 @@ async def measure(databases: Databases, options: argparse.Namespace) -> dict[str
     if options.profile:
         pstats.Stats(profile).dump_stats(options.profile)
     await single.venue.close()
-    gc.collect()
-    before = psutil.Process().memory_info().rss
-    crowd = [account(number) for number in range(1, options.users + 1)]
-    memory = (psutil.Process().memory_info().rss - before) / options.users
     many = [await together(engine, situation, crowd, number) for number in range(3)]
     for portfolio in crowd:
         await portfolio.venue.close()

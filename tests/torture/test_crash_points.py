@@ -14,7 +14,7 @@ from trading_platform.torture.comparison import Verdict
 from trading_platform.torture.crash_points import SEND_POINTS, SETTLE_POINTS
 from trading_platform.torture.deployment import Traded
 
-pytestmark = [pytest.mark.xdist_group("torture"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.xdist_group("torture"), pytest.mark.timeout(900)]
 WIRE_POINTS = (
     "before the door", "signed, not on the wire", "bytes on the wire, answer not read", "answer read, not understood",
     "answer understood", "acknowledgement written, not committed",
