@@ -100,15 +100,18 @@ def _die(made: Platform, cases: dict[tuple[str, str], Lived], *, entering: bool)
         made.lease_runs_out(cases[case].traded)
         successors[case] = made.engine(cases[case].traded, lease_seconds=PATIENT)
     _await_trading(made, cases, successors)
-    for case, each in cases.items():
-        if case[0] == "binance":  # the broker proves nothing before the evening
-            wait_until(lambda each=each: made.settled(each.traded), f"settling after {case[1]!r}", 60)
-    for case, each in cases.items():
-        if case[0] == "binance":  # now: the market goes on without them, and their stops may go off
-            each.verdict = made.compare([each.traded])
+    _judge(made, cases)
     for case, pid in successors.items():
         made.end(pid)
         made.lease_runs_out(cases[case].traded)
+
+
+def _judge(made: Platform, cases: dict[tuple[str, str], Lived]) -> None:
+    """At Binance, where absence is proven in time: at once, for the market goes on without them and stops may go off."""
+    for case, each in cases.items():
+        if case[0] == "binance":
+            wait_until(lambda each=each: made.settled(each.traded), f"settling after {case[1]!r}", 60)
+            each.verdict = made.compare([each.traded])
 
 
 def _await_trading(made: Platform, cases: dict[tuple[str, str], Lived], pids: dict[tuple[str, str], int]) -> None:

@@ -77,10 +77,10 @@ def test_who_was_stopped_past_his_lease_creates_nothing_new_and_what_he_had_writ
     made.market.step()
     wait_until(lambda: stopped(sleeper), f"the stop at {point!r}", 20)
     successor = made.engine(traded, standby=True)
-    wait_until(lambda: made.trading(traded) == successor, "its successor", LEASE_SECONDS + CALL_TIMEOUT_SECONDS + 2)
+    wait_until(lambda: made.trading(traded) == successor, "its successor", 30)
     if venue == "binance":
         wait_until(lambda: made.settled(traded), "the successor's settling")
-    written = made.compare([traded])
+    written = entries(made, traded)
     strike(sleeper, signal.SIGCONT)
     time.sleep(LEASE_SECONDS + 1)
     assert made.trading(traded) == successor, "both believed that they own the group; one does"
@@ -90,9 +90,15 @@ def test_who_was_stopped_past_his_lease_creates_nothing_new_and_what_he_had_writ
     after = made.compare([traded])
     assert (after.lines, after.doubled, after.lost) == ([], 0, 0)
     if venue == "binance":
-        assert after.orders == written.orders, "the holder of an old epoch had an order executed"
+        assert entries(made, traded) == written, "the holder of an old epoch had an order executed"
     for pid in (sleeper, successor):
         made.end(pid)
+
+
+def entries(made: Platform, traded: Traded) -> set[str]:
+    """What was bought; the successor puts stops under it as it goes on."""
+    orders = made.exchange.tell("/books")[traded.account_id]["orders"]
+    return {str(row["client_order_id"]) for row in orders if row["side"].lower() == "buy"}
 
 
 def test_engines_recover_by_themselves_when_postgresql_is_restarted_under_load(made: Platform) -> None:
