@@ -60,7 +60,16 @@ def torture(
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("starting", total=kills)
             wishes = Wishes(kills, seed, groups, faults == "all", VENUES[venue], sabotage, folder)
-            run = Torture(wishes, lambda done, what: progress.update(task, completed=done, description=what))
+            said = -1
+
+            def told(done: int, what: str) -> None:
+                nonlocal said
+                progress.update(task, completed=done, description=what)
+                if not console.is_terminal and done // 10 > said:  # into a log: a line every ten kills
+                    said = done // 10
+                    console.print(f"{done} of {kills} kills, {time.monotonic() - began:.0f} s, {what}", highlight=False)
+
+            run = Torture(wishes, told)
             verdict = run.run()
     finally:
         if keep is None:
