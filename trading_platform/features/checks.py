@@ -57,7 +57,7 @@ def check_symbols(
     """
     settled = SETTLED if compute else settled_after(max(feature.warm_up for feature in features))
     names = names if compute else [feature.name for feature in features]
-    parts = with_reference(bars).partition_by("symbol", maintain_order=True)
+    parts = (bars if COLUMN in bars.columns else with_reference(bars)).partition_by("symbol", maintain_order=True)
     found = []
     for done, part in enumerate(parts):
         symbol = str(part["symbol"][0])
