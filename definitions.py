@@ -17,6 +17,7 @@ from assets.platform import Platform
 from jobs.definitions import JOBS, SCHEDULES
 from sensors.drift_retraining import drift_retraining
 from sensors.engine_observations import engine_observations
+from sensors.evaluation_due import evaluation_due
 from sensors.kite_watch import kite_watch
 from sensors.model_versions import new_model_versions
 
@@ -31,7 +32,7 @@ ASSET_MODULES = [
     assets.compliance,
     assets.marts,
 ]
-SENSORS = [drift_retraining, engine_observations, kite_watch, new_model_versions]
+SENSORS = [drift_retraining, evaluation_due, engine_observations, kite_watch, new_model_versions]
 
 
 def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:

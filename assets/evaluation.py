@@ -91,43 +91,6 @@ def ab_evaluation(config: OnDataset, platform: Platform) -> dg.MaterializeResult
 
 @dg.asset(
     group_name=GROUP,
-    deps=[model_performance],
-    kinds={"postgres"},
-    description="Features against computed thresholds, the champion's error stream against detectors. The decision "
-    "`retrain` is what the drift sensor acts on.",
-)
-def drift_report(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
-    from trading_platform.learning.drift import check_drift
-    from trading_platform.strategies.definition import strategy_of, training_plan
-
-    dataset_id = platform.dataset_id(config.dataset_id)
-    with platform.databases.control() as session:
-        plan = training_plan(strategy_of(session, dataset_id))
-    report = check_drift(
-        platform.databases, platform.lake, plan, dataset_id, platform.market_time(dataset_id, config.as_of)
-    )
-    ratios = {
-        name: float(found["statistic"]) / float(found["threshold"])
-        for name, found in report.features.items()
-        if found.get("threshold")
-    }
-    worst = dict(sorted(ratios.items(), key=lambda item: -item[1])[:15])
-    return dg.MaterializeResult(
-        metadata={
-            "dataset": dataset_id,
-            "version": report.version_id,
-            "decision": report.decision,
-            "run_key": report.run_key,
-            "features": plots.bars(worst, "distance / computed threshold", reference=1.0)
-            if worst
-            else "window too short",
-            "error_stream": dg.MetadataValue.json(report.error),
-        }
-    )
-
-
-@dg.asset(
-    group_name=GROUP,
     deps=[ab_evaluation],
     kinds={"postgres"},
     description="The gate: carries out what the experiment decided (promote, keep, roll back) and nothing else. Every "
@@ -146,6 +109,50 @@ def promotion(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
         )
         decision = experiment.decision if experiment is not None else "no experiment runs"
     return dg.MaterializeResult(metadata={"dataset": dataset_id, "decision": decision, "changed": acted})
+
+
+@dg.asset(
+    group_name=GROUP,
+    deps=[promotion],
+    kinds={"postgres"},
+    description="Whoever serves after the gate: features against computed thresholds, the error stream against "
+    "detectors. The decision `retrain` is what the drift sensor acts on.",
+)
+def drift_report(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.learning.drift import check_drift
+    from trading_platform.strategies.definition import strategy_of, training_plan
+
+    dataset_id = platform.dataset_id(config.dataset_id)
+    with platform.databases.control() as session:
+        plan = training_plan(strategy_of(session, dataset_id))
+    report = check_drift(
+        platform.databases, platform.lake, plan, dataset_id, platform.market_time(dataset_id, config.as_of)
+    )
+    ratios = {
+        name: float(found["statistic"]) / float(found["threshold"])
+        for name, found in report.features.items()
+        if found.get("threshold")
+    }
+    conditions = sorted(
+        (found | {"said": found.get("said", "")} for found in report.conditions.values()),
+        key=lambda found: float(found["p_value"]),
+    )
+    said = [found["said"] for found in conditions if found["said"]]
+    worst = dict(sorted(ratios.items(), key=lambda item: -item[1])[:15])
+    return dg.MaterializeResult(
+        metadata={
+            "dataset": dataset_id,
+            "version": report.version_id,
+            "decision": report.decision,
+            "run_key": report.run_key,
+            "features": plots.bars(worst, "distance / computed threshold", reference=1.0)
+            if worst
+            else "window too short",
+            "error_stream": dg.MetadataValue.json(report.error),
+            "says": dg.MetadataValue.md("\n".join(f"- {line}" for line in said) or "No market condition has drifted."),
+            "conditions": plots.table(conditions) if conditions else "too little is known",
+        }
+    )
 
 
 def _export(platform: Platform, dataset_id: str, rows: "pl.DataFrame") -> None:

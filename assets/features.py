@@ -1,11 +1,18 @@
 """Group `features`: point-in-time features and market conditions, and the checks that they look at no future."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from assets import plots
 from assets.market_data import bars
 from assets.platform import OnDataset, Platform
 from assets.progress import reporter
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trading_platform.features.definition import Feature
 
 GROUP = "features"
 CONDITIONS = ("volatility", "trend", "liquidity", "session")
@@ -36,13 +43,13 @@ def features(context: dg.AssetExecutionContext, config: OnDataset, platform: Pla
 
 @dg.asset_check(asset=features, description="A few hundred bars of history give the same row; live equals batch.")
 def forgets_and_serves_alike(config: OnDataset, platform: Platform) -> dg.AssetCheckResult:
-    from trading_platform.features.checks import SETTLED, check_symbols
+    from trading_platform.features.checks import check_symbols, settled_after
 
-    frame = platform.lake.bars(platform.dataset_id(config.dataset_id))
-    bars = frame.filter(frame["symbol"] == frame["symbol"][-1])
-    if len(bars) <= SETTLED:
-        return dg.AssetCheckResult(passed=True, metadata={"not_checked": f"{len(bars)} bars of {SETTLED} say nothing"})
-    found = check_symbols(bars)[0]
+    bars, chosen = _to_check(platform, config)
+    settled = settled_after(max(feature.warm_up for feature in chosen))
+    if len(bars) <= settled:
+        return dg.AssetCheckResult(passed=True, metadata={"not_checked": f"{len(bars)} bars of {settled} say nothing"})
+    found = check_symbols(bars, features=chosen)[0]
     never = [name for name, bars in found.history.items() if bars < 0]
     return dg.AssetCheckResult(
         passed=found.passed,
@@ -57,13 +64,25 @@ def forgets_and_serves_alike(config: OnDataset, platform: Platform) -> dg.AssetC
 
 @dg.asset_check(asset=features, blocking=True, description="Recomputed with the data cut at t, the row at t is equal.")
 def looks_at_no_future(config: OnDataset, platform: Platform) -> dg.AssetCheckResult:
-    from trading_platform.features.lookahead import check_lookahead
+    from trading_platform.features.lookahead import check_lookahead, set_features
 
-    frame = platform.lake.bars(platform.dataset_id(config.dataset_id))
-    symbol = frame["symbol"][-1]
-    found = check_lookahead(frame.filter(frame["symbol"] == symbol).tail(5_000))
+    bars, chosen = _to_check(platform, config)
+    found = check_lookahead(bars.tail(5_000), set_features(chosen), [feature.name for feature in chosen])
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={"leaking_features": ", ".join(found) or "none"},
     )
+
+
+def _to_check(platform: Platform, config: OnDataset) -> "tuple[pl.DataFrame, tuple[Feature, ...]]":
+    """One symbol's bars, the reference's close beside them, and the features that the dataset's strategy learns from."""
+    from trading_platform.features.definition import FEATURE_SETS
+    from trading_platform.features.reference import with_reference
+    from trading_platform.strategies.definition import strategy_of
+
+    dataset_id = platform.dataset_id(config.dataset_id)
+    with platform.databases.control() as session:
+        chosen = FEATURE_SETS[strategy_of(session, dataset_id).features]
+    frame = with_reference(platform.lake.bars(dataset_id))
+    return frame.filter(frame["symbol"] == frame["symbol"][-1]), chosen

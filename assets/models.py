@@ -118,16 +118,15 @@ def retrained_model(context: dg.AssetExecutionContext, config: Retraining, platf
         kind="lightgbm" if champion.kind == "legacy" else champion.kind, origin=config.origin, parent_id=VersionId(champion.version_id), seed=config.seed,
         progress=reporter(context),
     )  # fmt: skip
+    entered = max(market_time, platform.market_time(dataset_id))  # the market went on while the model learnt
     with platform.databases.control() as session:
         current = now_serving(session, dataset_id, definition.strategy_id)
         if trained.version_id not in {row.version_id for _, row in current.versions()}:
             deploy(
                 session, platform.settings, dataset_id=dataset_id, strategy_id=definition.strategy_id, role=CHALLENGER,
-                version_id=trained.version_id, market_time=market_time, reason=f"retrained: {config.origin}", by=BY,
+                version_id=trained.version_id, market_time=entered, reason=f"retrained: {config.origin}", by=BY,
             )  # fmt: skip
-            start_experiment(
-                session, dataset_id=dataset_id, strategy_id=definition.strategy_id, market_time=market_time
-            )
+            start_experiment(session, dataset_id=dataset_id, strategy_id=definition.strategy_id, market_time=entered)
     return _shown(trained)
 
 

@@ -6,6 +6,9 @@ from assets import partitions
 
 MAX_RUNTIME = {"dagster/max_runtime": "3600"}
 """A run that hangs is ended after an hour; the daemon's run monitoring does it."""
+# Jobs of short steps, one after the other, run in the process of the run: a process a step costs its imports each time.
+EVALUATION = ("model_performance", "ab_evaluation", "promotion", "drift_report")
+"""In this order: drift is looked for in whoever serves after the gate."""
 
 collect = dg.define_asset_job(
     "collect",
@@ -22,20 +25,24 @@ train = dg.define_asset_job(
 retrain = dg.define_asset_job(
     "retrain",
     selection=dg.AssetSelection.assets("features", "retrained_model"),
+    executor_def=dg.in_process_executor,
     description="Retrain on the newest window with the parent's hyperparameters and enter it as a challenger. "
     "Fired weekly and by the drift sensor.",
     tags=MAX_RUNTIME,
 )
 evaluate = dg.define_asset_job(
     "evaluate",
-    selection=dg.AssetSelection.assets("model_performance", "ab_evaluation", "drift_report", "promotion"),
-    description="Score what was predicted against what happened; A/B decision; drift; promotion through the gate.",
+    selection=dg.AssetSelection.assets(*EVALUATION),
+    executor_def=dg.in_process_executor,
+    description="Score what was predicted against what happened; A/B decision; promotion through the gate; drift. Fired "
+    "by the sensor `evaluation_due`.",
     tags=MAX_RUNTIME,
 )
 model_cards = dg.define_asset_job(
     "model_cards",
     selection=dg.AssetSelection.assets("model_card"),
     partitions_def=partitions.versions,
+    executor_def=dg.in_process_executor,
     description="A page for one model version: data, figures, reliability, lineage.",
 )
 execution = dg.define_asset_job(
@@ -90,13 +97,6 @@ def weekly_retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     )
 
 
-evaluation_schedule = dg.ScheduleDefinition(
-    name="evaluation_every_10_minutes",
-    job=evaluate,
-    cron_schedule="*/10 * * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Outcomes, experiment and drift are looked at every ten minutes.",
-)
 marts_schedule = dg.ScheduleDefinition(
     name="marts_every_15_minutes",
     job=marts,
@@ -129,4 +129,4 @@ kite_morning = dg.ScheduleDefinition(
     description="08:45 IST on weekdays, a quarter of an hour before the pre-open.",
 )
 
-SCHEDULES = [kite_morning, daily_compaction, weekly_retraining, evaluation_schedule, marts_schedule, daily_compliance]
+SCHEDULES = [kite_morning, daily_compaction, weekly_retraining, marts_schedule, daily_compliance]

@@ -25,6 +25,7 @@ import assets.progress
 from assets import partitions
 from definitions import defs
 from jobs import pass_trading
+from jobs.definitions import EVALUATION
 from jobs.pass_books import compare_books
 from jobs.pass_summary import PassSummary
 from trading_platform.accounts.users import first_users
@@ -134,8 +135,7 @@ class OnePass:
             )
 
     def learn(self, dataset_id: str, report: assets.progress.Listener) -> None:
-        names = ("model_performance", "ab_evaluation", "drift_report", "promotion")
-        self.execute("evaluate", {name: {"dataset_id": dataset_id} for name in names})
+        self.execute("evaluate", {name: {"dataset_id": dataset_id} for name in EVALUATION})
         run_key = self.summary.retraining_key(dataset_id)
         if run_key is not None:
             report("drift: waiting for the sensor's retraining run", 1, 2)

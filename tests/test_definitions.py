@@ -30,9 +30,9 @@ JOBS = {
     "compliance",
     "morning",
 }
-SENSORS = {"drift_retraining", "engine_observations", "kite_watch", "new_model_versions"}
+SENSORS = {"drift_retraining", "engine_observations", "evaluation_due", "kite_watch", "new_model_versions"}
 SCHEDULES = {
-    "weekly_retraining", "evaluation_every_10_minutes", "marts_every_15_minutes", "daily_compliance",
+    "weekly_retraining", "marts_every_15_minutes", "daily_compliance",
     "daily_compaction", "kite_morning",
 }  # fmt: skip
 CHECKS = {

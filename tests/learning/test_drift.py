@@ -138,6 +138,10 @@ def test_the_check_asks_for_retraining_once_a_cool_down(platform: Databases) -> 
     after = check_drift(platform, lake, PLAN, dataset_id, START + 4_100 * HOUR, policy)
     assert after.decision == "retrain"
     assert after.run_key != before.run_key
+    drifted = {name: found for name, found in after.conditions.items() if found["drifted"]}
+    assert "concept trend=flat" in drifted, "the one condition that all bars share"
+    assert all(found["said"] for found in drifted.values())
+    assert not any(found["drifted"] for found in before.conditions.values())
     assert check_drift(platform, lake, PLAN, dataset_id, START + 4_100 * HOUR, policy).report_id == after.report_id
     cooling = check_drift(platform, lake, PLAN, dataset_id, START + 4_200 * HOUR, policy)
     assert cooling.decision == "warning"

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from tests.features.bars import real_hours
-from trading_platform.features.definition import NAMES, feature_hash
+from trading_platform.features.definition import FEATURE_SETS, feature_hash
+from trading_platform.features.reference import with_reference
 from trading_platform.features.stream import History, compute
 from trading_platform.identifiers import DatasetId, StrategyId, VersionId
 from trading_platform.learning.artifact import write_artifact
@@ -33,6 +34,7 @@ class Market:
     dataset_id: DatasetId
     bars: pl.DataFrame
     replay_from: datetime
+    features: str = "standard"
 
     def dataset(self, kind: str = "files", dataset_id: str | None = None) -> DatasetId:
         """A row of control.datasets; the lake has the bars of `self.dataset_id` alone."""
@@ -50,20 +52,23 @@ class Market:
     def version(self, version_id: str, *, seed: int = 0, dataset_id: str | None = None, **columns: object) -> VersionId:
         """Register a logistic model with weights of its own; the middle of its confidences is the threshold."""
         history = self.history(SYMBOLS[0])
+        chosen = FEATURE_SETS[self.features]
+        names = [feature.name for feature in chosen]
         known = history.matrix[np.isfinite(history.matrix).all(axis=1)]
-        weights = np.random.default_rng(seed).normal(0, 0.3, len(NAMES))
+        scale = np.where(np.ptp(known, axis=0) > 0.0, known.std(0), 1.0)
+        weights = np.random.default_rng(seed).normal(0, 0.3, len(names))
         certified = bool(columns.pop("certified", False))
         document = {
             "kind": "logistic",
-            "features": list(NAMES),
-            "feature_hash": columns.get("feature_hash", feature_hash()),
-            "model": {"kind": "logistic", "mean": known.mean(0).tolist(), "scale": known.std(0).tolist(),
+            "features": names,
+            "feature_hash": columns.get("feature_hash", feature_hash(chosen)),
+            "model": {"kind": "logistic", "mean": known.mean(0).tolist(), "scale": scale.tolist(),
                       "weights": weights.tolist(), "intercept": 0.0},
             "calibrator": {"method": "identity"},
             "venn_abers": None,
             "threshold": 0.5,
             "certified": certified,
-            "outliers": fit_outliers(known, np.ones(len(NAMES), dtype=bool)).document(),
+            "outliers": fit_outliers(known, np.ones(len(names), dtype=bool)).document(),
         }  # fmt: skip
         path, sha256 = write_artifact(self.platform.settings.artifacts_dir, document)
         values: dict[str, object] = {
@@ -86,7 +91,7 @@ class Market:
 
     def history(self, symbol: str) -> History:
         """Features of all bars of a symbol, in one batch."""
-        return compute(self.bars.filter(pl.col("symbol") == symbol))
+        return compute(with_reference(self.bars).filter(pl.col("symbol") == symbol), FEATURE_SETS[self.features])
 
 
 @pytest.fixture

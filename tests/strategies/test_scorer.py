@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -27,6 +28,7 @@ from trading_platform.market_data.feed import LakeFeed, Step
 from trading_platform.storage.control import Alert, Lease, MarketProgress, ServiceStatus, Signal
 from trading_platform.storage.databases import database_url
 from trading_platform.storage.lease import LeaseLostError
+from trading_platform.strategies import barrier_long
 from trading_platform.strategies.scorer import Scorer
 from trading_platform.strategies.serving import ServingRefusedError
 
@@ -128,6 +130,20 @@ async def test_the_tail_is_scored_as_one_batch_over_the_history_would(served: Ma
     listening.close()
     assert heard
     assert set(heard) == {"files_test"}
+
+
+async def test_a_strategy_on_the_wide_features_is_scored_as_one_batch_would(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer bars and the reference's close, which warm-up and steps bring to every symbol."""
+    monkeypatch.setattr(barrier_long, "BARRIER_LONG", replace(barrier_long.BARRIER_LONG, features="wide"))
+    market.features = "wide"
+    market.dataset()
+    market.version("v_wide")
+    market.deploy("v_wide")
+    async with running(Scorer(market.platform, market.lake, market.dataset_id), feed(market)):
+        await until(lambda: state(market) == "ended")
+    assert_same(signals(market), expected(market, {"champion": "v_wide"}))
 
 
 @pytest.mark.timeout(300)

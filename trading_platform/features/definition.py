@@ -16,7 +16,7 @@ from trading_platform.identifiers import content_id
 
 
 class Op(IntEnum):
-    """Operations of the kernel. o, h, l, c, v are open, high, low, close, volume; r is the one-bar log return; s is its
+    """Operations of the kernel and, from 70 on, of the context. o, h, l, c, v are open, high, low, close, volume; r is the one-bar log return; s is its
     exponentially weighted deviation over `SIGMA_SPAN` bars, the unit in which moves are measured. Deviations are those
     of the population (ddof 0). Numbers are by what an operation reads (see `kernel.run`); one once given is never
     given to another, since compiled kernels in numba's cache know operations by number."""
@@ -75,10 +75,29 @@ class Op(IntEnum):
     WEEK_COS = 63
     """Time of week (UTC, from Monday) on the circle"""
 
+    HIGHER_RETURN = 70
+    """Return over the last n closed longer bars of m bars each / (s * sqrt(n * m))"""
+    HIGHER_EMA_GAP = 71
+    """log(c / ema_n(close of longer bars)) / (s * sqrt(m))"""
+    HIGHER_RANGE_POSITION = 72
+    """(c - lowest low) / (highest high - lowest low) of the last n closed longer bars; outside 0 to 1 on a break-out"""
+    HIGHER_RANGE = 73
+    """Wilder's average true range of n longer bars / (c * s * sqrt(m))"""
+    REFERENCE_RETURN = 80
+    """The reference's return over n bars, in units of its own deviation"""
+    BETA = 81
+    """Average of r * the reference's r / average of the latter squared, exponentially weighted over n bars"""
+    CORRELATION = 82
+    """The same product / the root of the product of both squares' averages"""
+    RELATIVE_RETURN = 83
+    """(return over n bars - beta over m bars * the reference's) / (s * sqrt(n))"""
+
 
 SIGMA_SPAN = 100
 RECURSIVE = frozenset({Op.EMA_GAP, Op.MACD, Op.MACD_HISTOGRAM, Op.RSI, Op.ATR})
 """Operations that never quite forget: after 8 spans the start weighs less than 1e-6."""
+CONTEXT_FROM = Op.HIGHER_RETURN
+"""Operations from here on read longer bars or the reference: `context.py`."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +112,17 @@ class Feature:
     @property
     def warm_up(self) -> int:
         """Bars that must have been seen; the column is NaN before. 4 spans of s at least, since all are in its unit."""
+        return max(4 * SIGMA_SPAN, self._memory)
+
+    @property
+    def _memory(self) -> int:
         longest = max(self.n, self.m)
-        return max(4 * SIGMA_SPAN, 8 * longest if self.op in RECURSIVE else longest + 1)
+        if self.op in (Op.HIGHER_EMA_GAP, Op.HIGHER_RANGE):
+            return 8 * self.n * self.m
+        if self.op in (Op.HIGHER_RETURN, Op.HIGHER_RANGE_POSITION):
+            return (self.n + 2) * self.m  # the first longer bar was half over when we came, the newest is not whole yet
+        recursive = self.op in RECURSIVE or self.op >= CONTEXT_FROM
+        return 8 * longest if recursive else longest + 1
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -124,6 +152,20 @@ FEATURES: tuple[Feature, ...] = (
     Feature("week_sin", Op.WEEK_SIN),
     Feature("week_cos", Op.WEEK_COS),
 )
+LONGER = 12
+"""Bars in a longer bar: an hour of 5-minute bars, half a day of hours."""
+CONTEXT: tuple[Feature, ...] = (
+    *(Feature(f"higher_return_{n}", Op.HIGHER_RETURN, n, LONGER) for n in (1, 4)),
+    Feature("higher_ema_gap_8", Op.HIGHER_EMA_GAP, 8, LONGER),
+    Feature("higher_range_position_8", Op.HIGHER_RANGE_POSITION, 8, LONGER),
+    Feature("higher_range_8", Op.HIGHER_RANGE, 8, LONGER),
+    *(Feature(f"reference_return_{n}", Op.REFERENCE_RETURN, n) for n in (1, 12)),
+    Feature("beta_60", Op.BETA, 60),
+    Feature("correlation_60", Op.CORRELATION, 60),
+    Feature("relative_return_12_60", Op.RELATIVE_RETURN, 12, 60),
+)
+FEATURE_SETS: dict[str, tuple[Feature, ...]] = {"standard": FEATURES, "wide": FEATURES + CONTEXT}
+"""By the name that a strategy chooses one with. Where a dataset has no reference its features are absent."""
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 WARM_UP: int = max(feature.warm_up for feature in FEATURES)
 KERNEL_VERSION = 2

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trading_platform.features.definition import NAMES
+from trading_platform.features.definition import NAMES, Feature
 from trading_platform.features.stream import compute as compute_history
 
 Matrix = NDArray[np.float64]
@@ -20,6 +20,11 @@ WARM_UPS = (199, 399, 499, 999, 1999)
 def platform_features(bars: pl.DataFrame) -> Matrix:
     """The platform's own feature set."""
     return compute_history(bars).matrix
+
+
+def set_features(features: tuple[Feature, ...]) -> Compute:
+    """A feature set of the platform's; the reference's close is already beside the bars."""
+    return lambda bars: compute_history(bars, features).matrix
 
 
 def check_lookahead(

@@ -7,6 +7,7 @@
 Batch is the live loop run over many bars, so both agree to the last bit wherever they started at the same bar.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,9 +16,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trading_platform.features import conditions as market
-from trading_platform.features.definition import FEATURES, Feature
+from trading_platform.features import context
+from trading_platform.features.definition import CONTEXT_FROM, FEATURES, Feature
 from trading_platform.features.kernel import Floats, run
 from trading_platform.features.program import Program, compile_features
+from trading_platform.features.reference import COLUMN
 from trading_platform.features.sessions import SessionNames
 from trading_platform.identifiers import Venue
 from trading_platform.market_data.bar import Bar
@@ -53,22 +56,31 @@ class History:
 
 
 class SymbolStream:
-    """The state of one symbol. Takes bars in order of their opening times, each once; ValueError on one that is not."""
+    """The state of one symbol. Takes bars in order of their opening times, each once; ValueError on one that is not.
+
+    `features`: those of the bars first, those of the context after them.
+    """
 
     def __init__(self, venue: Venue, interval_seconds: int, features: tuple[Feature, ...] = FEATURES) -> None:
-        self._program: Program = compile_features(features)
+        own = tuple(feature for feature in features if feature.op < CONTEXT_FROM)
+        if features[: len(own)] != own:
+            raise ValueError("features of the context come after those of the bars themselves: reorder the set")
+        self._program: Program = compile_features(own)
+        self._context = context.compile_context(features[len(own) :])
+        self._interval = float(interval_seconds)
         self._state = self._program.empty_state()
+        self._around = context.empty_state(self._context)
         self._market = market.empty_state()
         self._sessions = SessionNames(venue, interval_seconds)
         self._bar = np.empty((1, 1 + len(PRICES)))
         self.last_open_time: datetime | None = None
 
-    def push(self, bar: Bar) -> Row:
-        """Take one bar and return its row."""
+    def push(self, bar: Bar, reference: float = math.nan) -> Row:
+        """Take one bar, with the newest close of the market's reference, and return its row."""
         if self.last_open_time is not None and bar.open_time <= self.last_open_time:
             raise _disorder(self.last_open_time)
         self._bar[0] = (bar.open_time.timestamp(), bar.open, bar.high, bar.low, bar.close, bar.volume)
-        matrix, sigma, codes = self._take(self._bar)
+        matrix, sigma, codes = self._take(self._bar, np.array([reference]))
         self.last_open_time = bar.open_time
         conditions = {
             name: names[int(code)] for (name, names), code in zip(market.NAMES.items(), codes[0], strict=True)
@@ -77,13 +89,18 @@ class SymbolStream:
         return Row(matrix[0], float(sigma[0]), conditions)
 
     def extend(self, bars: pl.DataFrame) -> History:
-        """Take many bars (a bar frame of this symbol, sorted by open time) and return all their rows."""
+        """Take many bars (a bar frame of this symbol, sorted by open time) and return all their rows.
+
+        The reference is read from the column that `reference.with_reference` adds.
+        """
         seconds = bars["open_time"].dt.timestamp("us").to_numpy() / 1e6
         values = np.column_stack([seconds, *(bars[name].cast(pl.Float64).to_numpy() for name in PRICES)])
         last = -np.inf if self.last_open_time is None else self.last_open_time.timestamp()
         if np.any(np.diff(values[:, 0], prepend=last) <= 0):
             raise _disorder(self.last_open_time)
-        matrix, sigma, codes = self._take(values)
+        there = COLUMN in bars.columns
+        beside = bars[COLUMN].cast(pl.Float64).fill_null(math.nan).to_numpy() if there else np.full(len(bars), math.nan)
+        matrix, sigma, codes = self._take(values, np.ascontiguousarray(beside))
         conditions = {
             name: np.array(names)[codes[:, column].astype(np.int64)]
             for column, (name, names) in enumerate(market.NAMES.items())
@@ -96,25 +113,29 @@ class SymbolStream:
     def snapshot(self) -> Floats:
         """Everything remembered, as one vector that `restore` takes back."""
         last = -1.0 if self.last_open_time is None else self.last_open_time.timestamp()
-        return np.concatenate([[last], self._state, self._market])
+        return np.concatenate([[last], self._state, self._market, self._around])
 
     def restore(self, snapshot: Floats) -> None:
         """Go back to a snapshot of a stream with the same features."""
-        expected = 1 + len(self._state) + len(self._market)
+        ends = np.cumsum([1, len(self._state), len(self._market), len(self._around)])
+        expected = int(ends[-1])
         if snapshot.shape != (expected,):
             raise ValueError(f"a snapshot of {snapshot.shape} numbers is not of these features: expected {expected}")
         self.last_open_time = datetime.fromtimestamp(snapshot[0], UTC) if snapshot[0] >= 0 else None
-        self._state = snapshot[1 : 1 + len(self._state)].copy()
-        self._market = snapshot[1 + len(self._state) :].copy()
+        self._state, self._market, self._around = (part.copy() for part in np.split(snapshot, ends[:-1])[1:])
 
-    def _take(self, bars: Floats) -> tuple[Floats, Floats, Floats]:
+    def _take(self, bars: Floats, reference: Floats) -> tuple[Floats, Floats, Floats]:
         """(features, sigma, condition codes) of bars (rows, 6), taken into the state."""
         p = self._program
         matrix, sigma = np.empty((len(bars), len(p.outputs))), np.empty(len(bars))
         run(p.windows, p.averages, p.alphas, p.extremes, p.outputs, self._state, bars, matrix, sigma)
         codes = np.empty((len(bars), len(market.NAMES)))
         market.run(self._market, bars, sigma, codes)
-        return matrix, sigma, codes
+        if not len(self._context):
+            return matrix, sigma, codes
+        around = np.empty((len(bars), len(self._context)))
+        context.run(self._context, self._around, bars, reference, sigma, self._interval, around)
+        return np.hstack([matrix, around]), sigma, codes
 
 
 def compute(bars: pl.DataFrame, features: tuple[Feature, ...] = FEATURES) -> History:

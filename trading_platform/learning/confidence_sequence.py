@@ -49,11 +49,35 @@ def confidence_sequence(values: Floats, alpha: float) -> Bounds:
     count = np.arange(1, len(values) + 1, dtype=np.float64)
     mean = np.cumsum(values) / count
     variance = _long_run_variance(values, mean, count)
-    rho_squared = (-2.0 * np.log(two_sided) + np.log(-2.0 * np.log(two_sided) + 1.0)) / TUNED_FOR
+    rho_squared = _tuned(two_sided)
     grown = count * rho_squared + 1.0
     margin = np.sqrt(variance * 2.0 * grown / (count**2 * rho_squared) * np.log(np.sqrt(grown) / two_sided))
     margin = np.where(count < FIRST_LOOK, np.inf, margin)
     return Bounds(mean, mean - margin, mean + margin)
+
+
+def sequential_p_value(values: Floats, null: float, *, above: bool = False, tuned_at: float = 0.005) -> float:
+    """p-value of "the mean of `values` (n,) is `null`", or with `above` "is `null` or less", valid at every look.
+
+    The reciprocal of the largest e-value so far: the mixture behind `confidence_sequence` as a bet against `null`, whose
+    winnings exceed 1 / p with probability p at most (Ville 1939). `tuned_at`: the level at which it is sharpest. 1.0
+    before the first look.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < FIRST_LOOK:
+        return 1.0
+    count = np.arange(1, len(values) + 1, dtype=np.float64)
+    mean = np.cumsum(values) / count
+    variance = np.maximum(_long_run_variance(values, mean, count), 1e-18)
+    grown = count * _tuned(tuned_at) + 1.0
+    away = np.maximum(mean - null, 0.0) if above else mean - null
+    winnings = count**2 * _tuned(tuned_at) * away**2 / (2.0 * variance * grown) - 0.5 * np.log(grown)
+    return float(min(1.0, np.exp(-winnings[FIRST_LOOK - 1 :].max())))
+
+
+def _tuned(two_sided: float) -> float:
+    """Variance of the mixture that is tightest at `TUNED_FOR` blocks and this level."""
+    return float((-2.0 * np.log(two_sided) + np.log(-2.0 * np.log(two_sided) + 1.0)) / TUNED_FOR)
 
 
 def _long_run_variance(values: Floats, mean: Floats, count: Floats) -> Floats:

@@ -1,7 +1,8 @@
 """The drift check of a champion: features against its training data, errors against its promises.
 
 Two tiers. `retrain`: features beyond computed thresholds, errors that have risen, or losses that the confidences did
-not promise. `warning`: errors that seem to rise. A version asks for retraining once a cool-down.
+not promise, in all or in one market condition. `warning`: errors that seem to rise. A version asks for retraining once a cool-down, and not while the
+challenger that answered the last request is winning: replacing it would begin its proof anew.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,8 +14,10 @@ import polars as pl
 import structlog
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
 
 from trading_platform.identifiers import DatasetId, content_id
+from trading_platform.learning.condition_drift import CONCEPT, ConditionDrift, share_drift, signal_drift
 from trading_platform.learning.error_drift import (
     NONE,
     RETRAIN,
@@ -24,9 +27,10 @@ from trading_platform.learning.error_drift import (
     error_streams,
     expected_accuracy,
 )
+from trading_platform.learning.experiments import running
 from trading_platform.learning.feature_drift import FeatureDrift, feature_drift
-from trading_platform.learning.plan import TrainingPlan
-from trading_platform.learning.registry import serving
+from trading_platform.learning.plan import CONDITIONS, TrainingPlan
+from trading_platform.learning.registry import CHALLENGER, CHAMPION, serving
 from trading_platform.learning.resolved import resolve, signals
 from trading_platform.learning.samples import microseconds
 from trading_platform.market_data.lake import Lake
@@ -89,6 +93,7 @@ def check_drift(
             .order_by(DriftReport.window_to.desc())
             .limit(1)
         ).one_or_none()
+        answer = None if asked is None else _answer(session, dataset_id, plan, asked)
     if existing is not None:
         return existing
     bars = lake.bars(dataset_id, as_of=as_of)
@@ -97,16 +102,27 @@ def check_drift(
     interval = timedelta(seconds=int(bars["interval_seconds"][0]))
     learnt_until = _learnt_until(champion)
     window_from = max(learnt_until, as_of - policy.window_bars * interval)
-    features = _features(bars, plan, policy, window_from, as_of, champion.seed) if learnt_until else {}
-    errors, error_decision = _errors(databases, bars, plan, dataset_id, champion, as_of, policy, interval)
-    decision = error_decision
-    if any(found.drifted for found in features.values()):
-        decision = RETRAIN
+    features, conditions = _of_market(bars, plan, policy, window_from, champion.seed)
+    published = signals(databases, dataset_id, [champion.version_id], as_of=as_of)
+    # Up to the last signal whose time barrier has passed: of newer ones only those that ended early would be known.
+    resolved = resolve(published, bars, plan.barriers).filter(pl.col("exit_by") <= as_of)
+    width = int(plan.barriers.horizon_bars * interval.total_seconds() * 1e6)
+    errors = _errors(resolved, width, policy)
+    pending = published.join(resolved, on=["version_id", "symbol", "bar_open_time"], how="anti")
+    errors["expected accuracy of pending"] = _entry(NONE, expected_accuracy(pending["confidence"].to_numpy()))
+    conditions += signal_drift(resolved, 2 * width, policy.promise_margin)
+    decision = _decision(features, errors, conditions)
     cooling = asked is not None and as_of < asked + policy.cool_down_bars * interval
     if decision == RETRAIN and cooling:
         assert asked is not None
         decision = WARNING
         errors["cool_down"] = {"state": WARNING, "since": asked.isoformat(), "statistic": None}
+    if decision == RETRAIN and answer is not None:
+        own = signals(databases, dataset_id, [answer.challenger_id], since=answer.since, as_of=as_of)
+        broken = _broken(resolve(own, bars, plan.barriers).filter(pl.col("exit_by") <= as_of), 2 * width)
+        if answer.proved or broken is None or broken <= policy.promise_margin:
+            decision = WARNING
+            errors["challenger ahead"] = _entry(WARNING, answer.ahead)
     values = {
         "dataset_id": dataset_id,
         "strategy_id": plan.strategy_id,
@@ -115,6 +131,7 @@ def check_drift(
         "window_to": as_of,
         "features": {name: asdict(found) for name, found in features.items()},
         "error": errors,
+        "conditions": {f"{found.question} {found.condition}={found.value}": found.document() for found in conditions},
         "decision": decision,
         "run_key": content_id("drift", champion.version_id, as_of.astimezone(UTC).isoformat()),
     }
@@ -128,74 +145,100 @@ def check_drift(
     return report
 
 
-def _features(
-    bars: pl.DataFrame, plan: TrainingPlan, policy: DriftPolicy, window_from: datetime, as_of: datetime, seed: int
-) -> dict[str, FeatureDrift]:
-    """Features of the window against those of the training data; empty where the window is too short."""
-    matrices, moments = [], []
-    for rows in bars.partition_by("symbol", maintain_order=True):
-        matrices.append(plan.compute(rows).matrix)
-        moments.append(microseconds(rows["available_at"]))
-    matrix, moment = np.concatenate(matrices), np.concatenate(moments)
-    order = np.argsort(moment, kind="stable")
-    matrix, moment = matrix[order], moment[order]
+@dataclass(frozen=True)
+class _Answer:
+    """A challenger that learnt from what was known at the last request, `ahead` (nats) in its experiment `since` then.
+
+    `proved`: the lower bound says so too, and only days, blocks or conditions are wanting. Where it does not, the
+    challenger must keep its own promises: one that is merely less wrong than the champion is no answer.
+    """
+
+    challenger_id: str
+    since: datetime
+    ahead: float
+    proved: bool
+
+
+def _answer(session: Session, dataset_id: DatasetId, plan: TrainingPlan, asked: datetime) -> _Answer | None:
+    """None where there is no such challenger, or it is behind so far."""
+    challenger = serving(session, dataset_id, plan.strategy_id).challenger
+    experiment = running(session, dataset_id, plan.strategy_id)
+    if challenger is None or experiment is None or _learnt_until(challenger) < asked:
+        return None
+    losses = experiment.evidence.get("log_loss", {})
+    ours, theirs = losses.get(CHAMPION), losses.get(CHALLENGER)
+    if ours is None or theirs is None or theirs >= ours:
+        return None
+    proved = experiment.lower is not None and experiment.lower > 0.0
+    return _Answer(challenger.version_id, experiment.started_at, float(ours - theirs), proved)
+
+
+def _of_market(
+    bars: pl.DataFrame, plan: TrainingPlan, policy: DriftPolicy, window_from: datetime, seed: int
+) -> tuple[dict[str, FeatureDrift], list[ConditionDrift]]:
+    """Features, and shares of market conditions, of the window against the training data; empty where it is too short."""
+    parts = plan.prepare(bars).partition_by("symbol", maintain_order=True)
+    computed = [plan.compute(rows) for rows in parts]
+    matrix = np.concatenate([features.matrix for features in computed])
+    moment = np.concatenate([microseconds(rows["available_at"]) for rows in parts])
     present = np.asarray(np.isfinite(matrix).any(axis=0))
-    complete = np.isfinite(matrix[:, present]).all(axis=1)
-    matrix, moment = matrix[complete], moment[complete]
-    begin = int(window_from.timestamp() * 1e6)
-    new = moment > begin
+    rows = np.argsort(moment, kind="stable")
+    rows = rows[np.isfinite(matrix[:, present]).all(axis=1)[rows]]
+    matrix, moment = matrix[rows][:, present], moment[rows]
+    new = moment > int(window_from.timestamp() * 1e6)
     old_moments = np.unique(moment[~new])[-policy.reference_bars :]
     if len(np.unique(moment[new])) < policy.minimum_bars or len(old_moments) < 2 * policy.minimum_bars:
-        return {}
+        return {}, []
     old = ~new & (moment >= old_moments[0])
     names = tuple(name for name, there in zip(plan.features, present.tolist(), strict=True) if there)
-    return feature_drift(
-        names,
-        (matrix[old][:, present], moment[old]),
-        (matrix[new][:, present], moment[new]),
-        seed=seed,
-        false_discovery_rate=policy.false_discovery_rate,
+    conditions = {
+        name: np.concatenate([np.asarray(features.conditions[name], dtype=np.str_) for features in computed])[rows]
+        for name in CONDITIONS
+    }
+    training, window = (
+        ({name: values[part] for name, values in conditions.items()}, moment[part]) for part in (old, new)
     )
+    return feature_drift(
+        names, (matrix[old], moment[old]), (matrix[new], moment[new]), seed=seed,
+        false_discovery_rate=policy.false_discovery_rate,
+    ), share_drift(training, window, seed=seed)  # fmt: skip
 
 
-def _errors(
-    databases: Databases,
-    bars: pl.DataFrame,
-    plan: TrainingPlan,
-    dataset_id: DatasetId,
-    champion: ModelVersion,
-    as_of: datetime,
-    policy: DriftPolicy,
-    interval: timedelta,
-) -> tuple[dict[str, Any], str]:
-    """({detector: {state, since, statistic}}, decision) from the champion's signals whose labels are known."""
-    published = signals(databases, dataset_id, [champion.version_id], as_of=as_of)
-    # Up to the last signal whose time barrier has passed: of newer ones only those that ended early would be known.
-    resolved = resolve(published, bars, plan.barriers).filter(pl.col("exit_by") <= as_of)
+def _errors(resolved: pl.DataFrame, width: int, policy: DriftPolicy) -> dict[str, Any]:
+    """{detector: {state, since, statistic}} on signals whose labels are known; `width` of a horizon in microseconds."""
     confidence, label = resolved["confidence"].to_numpy(), resolved["label"].to_numpy()
     moments = microseconds(resolved["available_at"])
-    width = int(plan.barriers.horizon_bars * interval.total_seconds() * 1e6)
     found = {
-        name: {
-            "state": detected.state,
-            "since": None if detected.since is None else datetime.fromtimestamp(detected.since / 1e6, UTC).isoformat(),
-            "statistic": detected.statistic,
-        }
+        name: _entry(detected.state, detected.statistic, detected.since)
         for name, detected in detect(error_streams(confidence, label, moments, width)).items()
     }
     # Two horizons a block, as in experiments: the confidence sequence asks for more independence than the detectors.
-    lower, _ = broken_promise(confidence, label, moments, 2 * width)
+    lower = _broken(resolved, 2 * width)
     broken = lower is not None and lower > policy.promise_margin
-    found["loss beyond promise"] = {"state": RETRAIN if broken else NONE, "since": None, "statistic": lower}
-    pending = published.join(resolved, on=["version_id", "symbol", "bar_open_time"], how="anti")
-    found["expected accuracy of pending"] = {
-        "state": NONE,
-        "since": None,
-        "statistic": expected_accuracy(pending["confidence"].to_numpy()),
-    }
-    states = {str(entry["state"]) for entry in found.values()}
-    decision = RETRAIN if RETRAIN in states else WARNING if WARNING in states else NONE
-    return found, decision
+    return found | {"loss beyond promise": _entry(RETRAIN if broken else NONE, lower)}
+
+
+def _broken(resolved: pl.DataFrame, width: int) -> float | None:
+    """Lower bound on the nats of log-loss beyond what the confidences promised."""
+    confidence, label = resolved["confidence"].to_numpy(), resolved["label"].to_numpy()
+    return broken_promise(confidence, label, microseconds(resolved["available_at"]), width)[0]
+
+
+def _entry(state: str, statistic: float | None, since: int | None = None) -> dict[str, Any]:
+    moment = None if since is None else datetime.fromtimestamp(since / 1e6, UTC).isoformat()
+    return {"state": state, "since": moment, "statistic": statistic}
+
+
+def _decision(features: dict[str, FeatureDrift], errors: dict[str, Any], conditions: list[ConditionDrift]) -> str:
+    """What one condition has lost may be lost in the mean of all, so a concept that drifted in one of them is enough.
+
+    Another mix of conditions, or confidences that are off in one, are no reason to learn anew by themselves.
+    """
+    states = {str(entry["state"]) for entry in errors.values()}
+    drifted = {found.question for found in conditions if found.drifted}
+    if RETRAIN in states or CONCEPT in drifted or any(found.drifted for found in features.values()):
+        return RETRAIN
+    return WARNING if WARNING in states or drifted else NONE
 
 
 def _learnt_until(champion: ModelVersion) -> datetime:

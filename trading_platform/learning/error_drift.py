@@ -67,11 +67,15 @@ def broken_promise(
 
     A model whose confidences are calibrated keeps this at zero, so it needs no history from before a change.
     """
-    entropy = -confidence * np.log(np.clip(confidence, 1e-6, 1)) - (1 - confidence) * np.log(
-        np.clip(1 - confidence, 1e-6, 1)
-    )
-    excess, _ = block_means(log_losses(confidence, label) - entropy, moments, width)
+    excess, _ = block_means(log_losses(confidence, label) - promised_losses(confidence), moments, width)
     return confidence_sequence(excess, alpha).last
+
+
+def promised_losses(confidence: Floats) -> Floats:
+    """Log-loss (n,) that calibrated confidences (n,) have on average: their entropy, in nats."""
+    against = 1.0 - confidence
+    losses: Floats = -confidence * np.log(np.clip(confidence, 1e-6, 1)) - against * np.log(np.clip(against, 1e-6, 1))
+    return losses
 
 
 def _run(detector: ShiryaevRoberts, level: str, values: Floats, begins: NDArray[np.int64]) -> Detected:

@@ -37,6 +37,9 @@ def evaluate(
     ] = None,
     venue: Annotated[str | None, typer.Option(help="`binance`, `bitfinex` or `nse`. Default: by the data.")] = None,
     symbol: Annotated[str | None, typer.Option(help="The symbol, where neither name nor column tells it.")] = None,
+    features: Annotated[
+        str, typer.Option(help="`standard`, or `wide`: with longer bars and the market's reference symbol.")
+    ] = "standard",
     seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 7,
 ) -> None:
     """Measure what can be predicted on these bars: purged walk-forward, calibrated, certified or not, after costs.
@@ -50,6 +53,7 @@ def evaluate(
 
         trading-platform learn evaluate --data nifty_1m_2021 --interval 5m --primary breakout --out nifty.json
     """
+    from trading_platform.features.definition import FEATURE_SETS
     from trading_platform.learning.evaluation_bars import bars_of_files, cost_per_side, plan_of
     from trading_platform.learning.labels import BarrierSpec
     from trading_platform.learning.meta_labels import PRIMARY_RULES
@@ -62,6 +66,8 @@ def evaluate(
             raise ValueError(f"no primary rule {primary!r}; expected one of {', '.join(PRIMARY_RULES)}")
         if model not in {"lightgbm", "logistic"}:
             raise ValueError(f"no model {model!r}; expected lightgbm or logistic")
+        if features not in FEATURE_SETS:
+            raise ValueError(f"no feature set {features!r}; expected one of {', '.join(FEATURE_SETS)}")
         with command_progress() as progress:
             progress("reading", 0, None)
             options = ReadOptions(time_zone=time_zone, symbol=symbol, venue=venue)
@@ -71,9 +77,9 @@ def evaluate(
             question = {
                 "interval": interval_name(found.interval_seconds), "horizon": horizon, "profit": profit, "stop": stop,
                 "cost_per_side": side, "primary": primary, "model": model, "trials": trials, "folds": folds,
-                "coverage": coverage, "seed": seed,
+                "coverage": coverage, "features": features, "seed": seed,
             }  # fmt: skip
-            report = _evaluated(found, plan_of(barriers, coverage), question, out, progress)
+            report = _evaluated(found, plan_of(barriers, coverage, features), question, out, progress)
             report["data"] |= {"name": data.name}
             report["seconds"] = round(time.monotonic() - began, 1)
             progress("drawing", 0, None)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trading_platform.features.definition import NAMES, feature_hash
+from trading_platform.features.definition import FEATURE_SETS, feature_hash
+from trading_platform.features.reference import with_reference
 from trading_platform.features.stream import compute
 from trading_platform.identifiers import StrategyId, content_id
 from trading_platform.learning.labels import BarrierSpec
@@ -62,20 +63,22 @@ def cost_per_side(venue: str, interval_seconds: int) -> float:
     return COSTS.get(f"{venue}, daily" if interval_seconds >= DAY_SECONDS else venue, COSTS.get(venue, DEFAULT_COST))
 
 
-def plan_of(barriers: BarrierSpec, coverage: float) -> TrainingPlan:
-    """The platform's own features with these barriers, in units of the volatility over the horizon."""
+def plan_of(barriers: BarrierSpec, coverage: float, features: str = "standard") -> TrainingPlan:
+    """A feature set of the platform's with these barriers, in units of the volatility over the horizon."""
+    chosen = FEATURE_SETS[features]
 
     def compute_symbol(bars: pl.DataFrame) -> SymbolFeatures:
-        history = compute(bars)
+        history = compute(bars, chosen)
         volatility = history.barrier_volatility(barriers.horizon_bars)
         return SymbolFeatures(history.matrix, np.asarray(volatility), history.conditions)
 
     return TrainingPlan(
         strategy_id=StrategyId("evaluation"),
         barriers=barriers,
-        features=NAMES,
-        feature_hash=feature_hash(),
+        features=tuple(feature.name for feature in chosen),
+        feature_hash=feature_hash(chosen),
         compute=compute_symbol,
         target_coverage=coverage,
         valid_bars=1,
+        prepare=with_reference,
     )

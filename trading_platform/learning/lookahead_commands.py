@@ -16,12 +16,12 @@ from trading_platform.learning.command_progress import command_progress
 def check_lookahead(
     data: Annotated[Path, typer.Option(help="A file or folder of bars; every symbol's newest 5,000 are checked.")],
     features: Annotated[
-        str | None,
+        str,
         typer.Option(
             help="`module:function` of your own: from one symbol's bars (a polars frame) to a matrix, or to a frame "
-            "with named columns. Default: the platform's features."
+            "with named columns; or a set of the platform's, `standard` or `wide`."
         ),
-    ] = None,
+    ] = "standard",
     interval: Annotated[str | None, typer.Option(help="Put finer bars together to this interval first.")] = None,
 ) -> None:
     """Check features mechanically on real bars. Exits with 1 where one fails.
@@ -35,6 +35,7 @@ def check_lookahead(
         trading-platform learn check-lookahead --data binance_1h
     """
     from trading_platform.features.checks import check_symbols
+    from trading_platform.features.definition import FEATURE_SETS
     from trading_platform.learning.evaluation_bars import bars_of_files
     from trading_platform.market_data.reading import interval_seconds
 
@@ -43,8 +44,8 @@ def check_lookahead(
         with command_progress() as report:
             report("reading", 0, None)
             bars = bars_of_files(data, None if interval is None else interval_seconds(interval)).bars
-            if features is None:
-                found = check_symbols(bars, progress=report)
+            if features in FEATURE_SETS:
+                found = check_symbols(bars, progress=report, features=FEATURE_SETS[features])
             else:
                 compute, names = _own(features, bars)
                 found = check_symbols(bars, compute, names, report)

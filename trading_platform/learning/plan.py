@@ -44,6 +44,8 @@ class TrainingPlan:
     """Share of bars the strategy wants to trade where nothing is certified."""
     valid_bars: int
     """A version's signals expire this many intervals after the newest bar it could learn from."""
+    prepare: Callable[[pl.DataFrame], pl.DataFrame] = lambda bars: bars
+    """Applied to the bars of all symbols before they are parted: what `compute` needs of the others is put beside."""
 
     def parameters(self) -> dict[str, Any]:
         """What goes into a version's id, beside data, code and seed."""

@@ -78,7 +78,7 @@ def build_samples(
     """
     per_symbol = [
         _symbol_rows(str(symbol), rows, plan, primary)
-        for (symbol,), rows in bars.partition_by("symbol", as_dict=True, maintain_order=True).items()
+        for (symbol,), rows in plan.prepare(bars).partition_by("symbol", as_dict=True, maintain_order=True).items()
     ]
     if not per_symbol:
         raise ValueError("there are no bars to learn from: ingest the dataset first, or look at its as_of")

@@ -252,6 +252,8 @@ class DriftReport(ControlBase):
     """{feature: {statistic, threshold, p_value, drifted}}"""
     error: Mapped[Json]
     """{detector: {state, since, statistic}} on the error and log-loss streams."""
+    conditions: Mapped[Json] = mapped_column(server_default="{}")
+    """{question condition=value: {expected, found, p_value, rows, drifted, said}}; `said` where it drifted."""
     decision: Mapped[Text]
     run_key: Mapped[Text]
     created_at: Mapped[Time] = mapped_column(server_default=NOW)

@@ -14,7 +14,8 @@ import polars as pl
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from trading_platform.features.definition import NAMES, feature_hash
+from trading_platform.features.definition import FEATURE_SETS, feature_hash
+from trading_platform.features.reference import with_reference
 from trading_platform.features.stream import compute
 from trading_platform.identifiers import StrategyId, Symbol
 from trading_platform.learning.labels import BarrierSpec
@@ -46,24 +47,28 @@ class StrategyDefinition:
     target_coverage: float
     valid_bars: int
     capital_fraction: Decimal
+    features: str = "standard"
+    """The feature set it learns and is scored from, by its name in `FEATURE_SETS`."""
 
 
 def training_plan(strategy: StrategyDefinition) -> TrainingPlan:
     """What learning needs to know of a strategy: barriers, features, how often it trades, how long a model is good."""
+    chosen = FEATURE_SETS[strategy.features]
 
     def compute_symbol(bars: pl.DataFrame) -> SymbolFeatures:
-        history = compute(bars)
+        history = compute(bars, chosen)
         volatility = history.barrier_volatility(strategy.barriers.horizon_bars)
         return SymbolFeatures(history.matrix, volatility, history.conditions)
 
     return TrainingPlan(
         strategy_id=strategy.strategy_id,
         barriers=strategy.barriers,
-        features=NAMES,
-        feature_hash=feature_hash(),
+        features=tuple(feature.name for feature in chosen),
+        feature_hash=feature_hash(chosen),
         compute=compute_symbol,
         target_coverage=strategy.target_coverage,
         valid_bars=strategy.valid_bars,
+        prepare=with_reference,
     )
 
 

@@ -11,6 +11,7 @@ market after the newest bar that the champion learnt from.
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import ReturningInsert
 
+from trading_platform.features.definition import FEATURE_SETS
+from trading_platform.features.reference import reference_symbol, with_reference
 from trading_platform.features.stream import SymbolStream
 from trading_platform.identifiers import DatasetId, Symbol, Venue
 from trading_platform.learning.registry import CHAMPION
@@ -36,6 +39,7 @@ from trading_platform.observability.traces import current_trace_id, tracer
 from trading_platform.storage.control import Dataset, MarketProgress, Signal
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.lease import RENEW_EVERY_SECONDS, Lease, process_name
+from trading_platform.strategies.definition import strategy_of
 from trading_platform.strategies.serving import LIVE, Deployed, ServingRefusedError, deployed, deployment_ids
 from trading_platform.strategies.signals import signal
 
@@ -57,9 +61,12 @@ class Scorer:
         self.lease = Lease(databases, self.service, holder or process_name())
         with databases.control() as session:
             self.dataset = session.get_one(Dataset, dataset_id)
+            self.features = FEATURE_SETS[strategy_of(session, dataset_id).features]
+        self.reference = reference_symbol(self.dataset.symbols)
         self.stop = asyncio.Event()
         self.deployed: list[Deployed] = []
         self.streams: dict[Symbol, SymbolStream] = {}
+        self._reference_close = math.nan
         self._state = "standby"
         self._looked_at = 0.0
         self._steps = 0
@@ -183,7 +190,10 @@ class Scorer:
         else:
             bars = self.lake.bars(self.dataset_id, end=self.dataset.replay_from)
         self.streams = {}
-        for (symbol,), rows in bars.partition_by("symbol", as_dict=True, maintain_order=True).items():
+        closes = bars.filter(pl.col("symbol") == (self.reference or "")).sort("open_time")["close"]
+        if len(closes):
+            self._reference_close = float(closes[-1])
+        for (symbol,), rows in with_reference(bars).partition_by("symbol", as_dict=True, maintain_order=True).items():
             self._stream(Symbol(str(symbol))).extend(rows)
         if self._scored_through is None and len(bars):
             self._scored_through = _moment(bars["available_at"].max())
@@ -195,7 +205,12 @@ class Scorer:
         began = time.perf_counter()
         if time.monotonic() - self._looked_at > LOOK_FOR_MODELS_SECONDS:
             _patiently(self.load_models)
-        rows = [(bar, self._stream(bar.symbol).push(bar)) for bar in step.bars if self._is_new(bar)]
+        for bar in step.bars:
+            if bar.symbol == self.reference:
+                self._reference_close = bar.close
+        rows = [
+            (bar, self._stream(bar.symbol).push(bar, self._reference_close)) for bar in step.bars if self._is_new(bar)
+        ]
         if self._scored_through is not None and step.available_at <= self._scored_through:
             return 0
         with tracer(__name__).start_as_current_span("score_step") as span:
@@ -260,7 +275,7 @@ class Scorer:
 
     def _stream(self, symbol: Symbol) -> SymbolStream:
         if symbol not in self.streams:
-            self.streams[symbol] = SymbolStream(Venue(self.dataset.venue), self.dataset.interval_seconds)
+            self.streams[symbol] = SymbolStream(Venue(self.dataset.venue), self.dataset.interval_seconds, self.features)
         return self.streams[symbol]
 
     def _is_new(self, bar: Bar) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from trading_platform.features.definition import feature_hash
+from trading_platform.features.definition import FEATURE_SETS, feature_hash
 from trading_platform.identifiers import StrategyId, VersionId
 from trading_platform.learning.artifact import ArtifactError
 from trading_platform.learning.labels import BarrierSpec
@@ -77,7 +77,8 @@ def _load(session: Session, settings: Settings, dataset: Dataset, row: Deploymen
     if (why := refusal(dataset, kinds)) is not None:
         raise ServingRefusedError(why)
     try:
-        servable = load(settings, line[0], feature_hash=feature_hash())
+        chosen = FEATURE_SETS[strategy(row.strategy_id).features]
+        servable = load(settings, line[0], feature_hash=feature_hash(chosen))
         barriers = _barriers(line[0], row.strategy_id)
     except (ArtifactError, StrategyError) as error:
         raise ServingRefusedError(str(error)) from error
