@@ -162,6 +162,26 @@ def test_the_check_asks_for_retraining_once_a_cool_down(platform: Databases) -> 
     assert reliability_frame(rows)["rows"].sum() == len(rows)
 
 
+def test_what_was_learnt_right_after_a_change_is_followed_up_once(platform: Databases) -> None:
+    from tests.learning.test_registry import DOCUMENT
+
+    lake, learnt = Lake(platform.settings.lake_dir), 3_000
+    dataset_id = plant(platform, lake, {"A/X": walk(3_500, 5, 2.0)}, "changed")
+    policy = DriftPolicy(cool_down_bars=50, follow_up_bars=300, minimum_bars=1_000)
+    path, sha256 = write_artifact(platform.settings.artifacts_dir, DOCUMENT)
+    until = START + learnt * HOUR
+    with platform.control() as session:
+        register(session, version_row(dataset_id, "v_1", artifact_path=path, artifact_sha256=sha256, origin="drift",
+                                      metrics={"learnt_until": until.isoformat()}))  # fmt: skip
+        deploy(session, platform.settings, dataset_id=dataset_id, strategy_id=PLAN.strategy_id, role="champion",
+               version_id="v_1", market_time=START, reason="test", by="test")  # fmt: skip
+    looks = [
+        check_drift(platform, lake, PLAN, dataset_id, until + bars * HOUR, policy) for bars in (299, 300, 349, 351)
+    ]
+    assert [report.decision for report in looks] == ["none", "retrain", "none", "none"]
+    assert looks[1].error["follow-up"]["state"] == "retrain"
+
+
 def test_net_profit_never_adds_currencies() -> None:
     import polars as pl
 

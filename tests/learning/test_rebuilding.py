@@ -50,7 +50,12 @@ def test_what_changed_is_named(platform: Databases, lake: Lake) -> None:
     assert not other.same, "the threshold is another one"
 
     with platform.control() as session:
+        session.get_one(ModelVersion, trained.version_id).seed += 1
+    assert set(again(platform, lake, trained).differences) == {"seed or row"}
+
+    with platform.control() as session:
         row = session.get_one(ModelVersion, trained.version_id)
+        row.seed -= 1
         row.code_version = "code_of_last_year"
     found = again(platform, lake, trained)
     assert set(found.differences) == {"code"}

@@ -47,12 +47,15 @@ class DriftPolicy:
     `reference_bars`: how far the training data are read back; twenty windows or more keep false alarms at the stated
     rate. `cool_down_bars`: market time between two requests to retrain. `promise_margin`: nats of log-loss above what
     the confidences promise that are worth a retraining.
+    `follow_up_bars`: a version that drift asked for learnt from little of what the market had become, so it is asked for
+    once more when this much market time has passed since.
     """
 
     window_bars: int = 1_000
     minimum_bars: int = 100
     reference_bars: int = 20_000
     cool_down_bars: int = 250
+    follow_up_bars: int = 1_000
     promise_margin: float = 0.02
     false_discovery_rate: float = 0.05
 
@@ -110,6 +113,9 @@ def check_drift(
     errors = _errors(resolved, width, policy)
     pending = published.join(resolved, on=["version_id", "symbol", "bar_open_time"], how="anti")
     errors["expected accuracy of pending"] = _entry(NONE, expected_accuracy(pending["confidence"].to_numpy()))
+    if champion.origin == "drift" and (asked is None or asked <= learnt_until):
+        due = as_of >= learnt_until + policy.follow_up_bars * interval
+        errors["follow-up"] = _entry(RETRAIN if due else NONE, None)
     conditions += signal_drift(resolved, 2 * width, policy.promise_margin)
     decision = _decision(features, errors, conditions)
     cooling = asked is not None and as_of < asked + policy.cool_down_bars * interval

@@ -22,7 +22,7 @@ from trading_platform.learning.provenance import code_version, lock_hash
 from trading_platform.learning.registry import version
 from trading_platform.learning.samples import Samples, build_samples
 from trading_platform.learning.search import Progress
-from trading_platform.learning.training import THREADS, finished, parent_of
+from trading_platform.learning.training import THREADS, finished, parent_of, version_id_of
 from trading_platform.learning.updating import fit_update
 from trading_platform.market_data.lake import Lake
 from trading_platform.storage.control import ModelVersion
@@ -105,4 +105,8 @@ def _differences(
         "arm": (row.params["arm"], fitted.details["arm"]),
         "threads": (row.params["threads"], THREADS),
     }
-    return {name: (str(then), str(now)) for name, (then, now) in pairs.items() if then != now}
+    found = {name: (str(then), str(now)) for name, (then, now) in pairs.items() if then != now}
+    # The seed is nowhere but in the row and, hashed, in the version's id.
+    return found or (
+        {} if version_id_of(row) == row.version_id else {"seed or row": (row.version_id, version_id_of(row))}
+    )

@@ -184,6 +184,13 @@ def _train(
     return TrainedVersion(version_id, created, row, seconds)
 
 
+def version_id_of(row: ModelVersion) -> VersionId:
+    """The id that the row's own columns make. Another one than the row's: a column was changed after training."""
+    decided = {name: row.params[name] for name in ("plan", "kind", "trials", "folds", "search_again")}
+    parts = (row.data_version, row.feature_hash, json.dumps(decided, sort_keys=True), row.code_version, row.lock_hash)
+    return VersionId(content_id("v", row.dataset_id, *parts, row.seed, row.origin, row.parent_id or ""))
+
+
 def finished(
     plan: TrainingPlan, samples: Samples, fitted: Fitted, recertification: int
 ) -> tuple[Certification, float, dict[str, Any]]:
