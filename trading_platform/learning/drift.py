@@ -85,8 +85,8 @@ def check_drift(
         existing = session.scalars(
             select(DriftReport).where(DriftReport.version_id == champion.version_id, DriftReport.window_to == as_of)
         ).one_or_none()
-        asked = session.scalars(
-            select(DriftReport.window_to)
+        request = session.scalars(
+            select(DriftReport)
             .where(
                 DriftReport.dataset_id == dataset_id,
                 DriftReport.strategy_id == plan.strategy_id,
@@ -96,6 +96,7 @@ def check_drift(
             .order_by(DriftReport.window_to.desc())
             .limit(1)
         ).one_or_none()
+        asked = None if request is None else request.window_to
         answer = None if asked is None else _answer(session, dataset_id, plan, asked)
     if existing is not None:
         return existing
@@ -113,7 +114,8 @@ def check_drift(
     errors = _errors(resolved, width, policy)
     pending = published.join(resolved, on=["version_id", "symbol", "bar_open_time"], how="anti")
     errors["expected accuracy of pending"] = _entry(NONE, expected_accuracy(pending["confidence"].to_numpy()))
-    if champion.origin == "drift" and (asked is None or asked <= learnt_until):
+    followed = request is not None and request.error.get("follow-up", {}).get("state") == RETRAIN
+    if champion.origin == "drift" and not followed and (asked is None or asked <= learnt_until):
         due = as_of >= learnt_until + policy.follow_up_bars * interval
         errors["follow-up"] = _entry(RETRAIN if due else NONE, None)
     conditions += signal_drift(resolved, 2 * width, policy.promise_margin)
