@@ -30,7 +30,7 @@ from trading_platform.settings import Settings
 from trading_platform.stack.servers import free_port
 from trading_platform.storage.control import Group, MarketProgress, ModelVersion, Signal
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import AuditRow, EngineLease, Fill, Intent, Order, Outcome, Position
+from trading_platform.storage.group import AuditRow, EngineLease, Fill, Intent, Order, Outcome, Position, SignalCursor
 from trading_platform.torture.comparison import OPEN_AT_VENUE
 
 ALICE, GROUP = UserId("alice"), GroupId("g1")
@@ -287,8 +287,8 @@ def settled(deployment: Deployment) -> bool:
                 )
             )
         )
-        detail = session.scalars(select(EngineLease.detail)).one()
-    return unfinished == 0 and detail.get("cursor") == deployment.seq
+        consumed = session.scalars(select(SignalCursor.seq)).one_or_none()
+    return unfinished == 0 and consumed == deployment.seq
 
 
 def assert_cash_adds_up(

@@ -45,8 +45,12 @@ class Platform:
         return self.deployment.databases
 
     def group(self, venue: str) -> Traded:
+        """A new one, which trades from now on: what the market said before is not its business."""
         self.deployment.traded.append(self.deployment._group(len(self.deployment.traded), venue))
-        return self.deployment.traded[-1]
+        new = self.deployment.traded[-1]
+        with self.databases.group(new.group_id) as session:
+            session.add(SignalCursor(dataset_id=new.dataset_id, seq=self.last_seq(new), market_time=self.market.now))
+        return new
 
     def engine(self, traded: Traded, **order: Any) -> int:
         self.pids.append(self.nursery.engine(group=traded.group_id, dataset=traded.dataset_id, **order))

@@ -24,7 +24,7 @@ BEFORE_SETTLING = {
     "lease taken": ARRIVED, "before the venue is asked": ARRIVED, "venue asked, nothing booked": ARRIVED,
     "UNKNOWN written, not committed": LOST, "issued anew, not sent again": LOST, "sent again, not booked": LOST,
 }  # fmt: skip
-AT_ONCE = 6
+AT_ONCE = 10
 PATIENT = 20.0
 """Seconds of a lease: so long that a slow machine does not lose it. Where its holder has died, it is ended at once."""
 CASES = [
@@ -48,9 +48,10 @@ def lived(
     asked = [item.callspec.params for item in request.session.items if item.path == request.path]  # type: ignore[attr-defined]
     wanted = [(params["venue"], params["point"]) for params in asked]
     with platform_under_test(tmp_path_factory.mktemp("crash_points")) as made:
-        cases = {case: Lived(made.group(case[0])) for case in wanted}
+        cases: dict[tuple[str, str], Lived] = {}
         for batch in batched(wanted, AT_ONCE):
-            some = {case: cases[case] for case in batch}
+            some = {case: Lived(made.group(case[0])) for case in batch}
+            cases |= some
             _die(made, some, entering=True)
             twice = {case: each for case, each in some.items() if case[0] == "binance" and case[1] in SEND_POINTS}
             if twice:
@@ -78,7 +79,7 @@ def _die(made: Platform, cases: dict[tuple[str, str], Lived], *, entering: bool)
     for _ in range(1 if entering else 5):  # every symbol is entered at once, and left after three minutes
         if any(alive(pid) for pid in doomed.values()):
             made.market.step()
-            _pause_until(lambda: not any(alive(pid) for pid in doomed.values()), 15.0 if entering else 4.0)
+            _pause_until(lambda: not any(alive(pid) for pid in doomed.values()), 45.0 if entering else 4.0)
     for case, pid in doomed.items():
         cases[case].deaths += not alive(pid)
         if alive(pid):

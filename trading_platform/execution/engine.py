@@ -17,7 +17,7 @@ from itertools import groupby
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from trading_platform.compliance.audit import SealBusyError, seal
@@ -64,7 +64,9 @@ LANES = 64
 EQUITY_EVERY_STEPS = 24
 RETRY_SECONDS = 1.0
 RUNNING, FLATTENING = "RUNNING", "FLATTENING"
-RECOVERABLE = (LeaseLostError, QueryFailedError, OperationalError, InterfaceError, PoolTimeoutError, OSError)
+RECOVERABLE = (
+    LeaseLostError, QueryFailedError, OperationalError, InternalError, InterfaceError, PoolTimeoutError, OSError,
+)  # fmt: skip
 
 
 class AccountsChanged(Exception):
@@ -213,16 +215,20 @@ class Engine:
 
     async def _reconcile(self) -> None:
         """Compare with the venue; trade only while everything matches."""
+        said: list[str] | None = None
         while not self.stop.is_set():
             found = await reconcile(self.sender, self.portfolios, self.instruments, self._now(), self._clock_seconds())
             flattening = self._situation is not None and self._situation.flattening
             state = (FLATTENING if flattening else RUNNING) if found.matches else "HALTED"
             await self.lease.show(state, reconciliation=found.shown())
             metrics.ENGINE_STATE.labels(self.group_id).set(found.matches)
-            await say(found, self.databases, self.lease, self.dataset_id)
+            if found.differences != said:
+                said = found.differences
+                await say(found, self.databases, self.lease, self.dataset_id)
+                if said:
+                    log.warning("reconciliation_differs", group=self.group_id, **found.shown())
             if found.matches:
                 return
-            log.warning("reconciliation_differs", group=self.group_id, **found.shown())
             await self._pause(RETRY_SECONDS)
 
     async def _settle_open(self, *, all_now: bool = False) -> None:

@@ -76,20 +76,29 @@ async def reconcile(
         ours = {name for name in working if name.startswith(OUR_PREFIX)}
         result.foreign_orders += len(working - ours)
         result.differences += [
-            f"{portfolio.account_id}: order {name} works at the venue, but is finished in the books"
-            for name in sorted(ours - await _unfinished(sender, portfolio))
+            f"{portfolio.account_id}: order {name} works at the venue, but {what}"
+            for name, what in sorted((await _not_open(sender, portfolio, ours)).items())
         ]
     return result
 
 
-async def _unfinished(sender: Sender, portfolio: Portfolio) -> set[str]:
+async def _not_open(sender: Sender, portfolio: Portfolio, names: set[str]) -> dict[str, str]:
+    """Of the names of orders with our mark, those that are not open in the books, and what they are there."""
+    unfinished = (
+        (Outbox.intent_id == Intent.intent_id) & (Outbox.user_id == Intent.user_id) & (Outbox.state != SETTLING)
+    )
     async with sender.databases.group_async(sender.lease.group_id) as session:
-        names = await session.scalars(
-            select(Intent.client_order_id)
-            .join(Outbox, (Outbox.intent_id == Intent.intent_id) & (Outbox.user_id == Intent.user_id))
-            .where(Outbox.account_id == portfolio.account_id, Outbox.state != SETTLING)
+        rows = await session.execute(
+            select(Intent.client_order_id, Outbox.intent_id)
+            .outerjoin(Outbox, unfinished)
+            .where(Intent.client_order_id.in_(names), Intent.account_id == portfolio.account_id)
         )
-        return set(names)
+        found: dict[str, str | None] = dict(rows.tuples().all())
+    return {
+        name: "is finished in the books" if name in found else "the books have never heard of it"
+        for name in names
+        if found.get(name) is None
+    }
 
 
 def compare(

@@ -65,6 +65,7 @@ class Postgres:
     port: int = field(default_factory=free_port)
     password: str = ""
     fsync: bool = True
+    """Off for tests: what was committed then survives the end of the server's processes, but not that of the machine."""
 
     def __post_init__(self) -> None:
         self.password = self.password or secret_file(self.folder / "password")
@@ -120,7 +121,7 @@ class Postgres:
 
     def command(self) -> list[str]:
         """The foreground server process."""
-        options = POSTGRES_TUNING | ({} if self.fsync else {"fsync": "off", "synchronous_commit": "off"})
+        options = POSTGRES_TUNING | ({} if self.fsync else {"fsync": "off"})
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         return _unprivileged(
             [
