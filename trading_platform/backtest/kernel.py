@@ -3,7 +3,8 @@
 Within a bar, events happen in this order. (1) At the open: what was decided at the last close and waits for it. (2) A
 stop or target that the open is already beyond: both fill at the open, a stop for worse and a target for better. (3) A
 stop or target that the bar's range reaches: at its own price; where both are reached the stop counts, unless finer bars
-say which came first. (4) At the close: decisions, from what is known then. An intention's stop and target are those of
+say which came first; where closes decide on barriers, it may still reach the order that stands at the venue for what
+happens between closes. (4) At the close: decisions, from what is known then. An intention's stop and target are those of
 the bar that it was formed on, as the engine keeps them with a position.
 """
 
@@ -34,11 +35,13 @@ ALMOST = 1e-9
 """Of a step: a quotient this close below a whole number is that number."""
 BOTH, NOTHING = -1, -2
 """In place of a reason: the bar reaches stop and target; nothing is to be done."""
-CASH, HELD, STOP_AT, TARGET_AT, EXIT_BY, LEAVING, ENTERING, DECIDED, BLOCKED, PEAK, DEEPEST, COUNT, REFUSED, CELLS = (
-    range(14)
-)
-"""What is remembered from bar to bar: money, signed quantity, barriers; the orders that wait for the next open (why to
-leave, signed quantity to enter) and the bar they were decided on; the intention that is not entered again."""
+(
+    CASH, HELD, STOP_AT, TARGET_AT, EXIT_BY, BACKSTOP_AT, SINCE, LEAVING, ENTERING, DECIDED, BLOCKED, PEAK, DEEPEST,
+    COUNT, REFUSED, CELLS,
+) = range(16)  # fmt: skip
+"""What is remembered from bar to bar: money, signed quantity, barriers, the bar of the entry; the orders that wait for the
+next open (why to leave, signed quantity to enter) and the bar they were decided on; the intention that is not entered
+again."""
 
 
 class Market(NamedTuple):
@@ -75,7 +78,9 @@ class Rules(NamedTuple):
     orders at the venue and fill inside a bar, else they are looked at on closes; `reenter`: a trade that a barrier ended
     may be entered again on the same intention, else only after it changed; `partial_last`: the last bar is not over, so
     nothing is decided on its close; `horizon`: microseconds of market time after which a trade ends, 0: never;
-    `slippage`: a fraction of the price, against every market and stop order.
+    `slippage`: a fraction of the price, against every market and stop order; `backstop`: where closes decide, a stop
+    order at the venue all the same, from the bar after the entry's on: that far beyond the strategy's stop, as a part of
+    the way from the price paid to it (below 0: none).
     """
 
     next_open: bool
@@ -84,6 +89,7 @@ class Rules(NamedTuple):
     partial_last: bool
     horizon: int
     slippage: float
+    backstop: float = -1.0
 
 
 class Funds(NamedTuple):
@@ -113,7 +119,7 @@ def simulate(
     """
     opens, highs, lows, closes, moments = market
     wanted, stops, targets = wishes
-    lowest, highest = (lows, highs) if rules.intrabar else (closes, closes)
+    lowest, highest = (lows, highs) if rules.intrabar or rules.backstop >= 0.0 else (closes, closes)
     orders, state = np.empty((1024, COLUMNS)), np.zeros(CELLS)
     state[CASH], state[PEAK] = funds.cash, funds.cash
     bars = len(closes)
@@ -128,10 +134,8 @@ def simulate(
         if state[COUNT] + MOST_A_BAR > len(orders):
             orders = _with_room(orders)
         _at_open(state, orders, i, opens[i], rules, funds, terms[era])
-        if rules.intrabar and state[HELD] != 0.0:
-            reason, price = _touched(opens[i], highs[i], lows[i], state[HELD], state[STOP_AT], state[TARGET_AT])
-            if reason == BOTH:
-                reason, price = _by_finer(finer, i, state[HELD], state[STOP_AT], state[TARGET_AT])
+        if state[HELD] != 0.0:
+            reason, price = _reached(state, i, opens[i], highs[i], lows[i], finer, rules)
             if reason != ENTRY:
                 _inside(state, orders, i, reason, price, rules, funds, terms[era])
         if i < decisions:
@@ -166,7 +170,7 @@ def _quiet(
     """Mark bars to market until one where something may happen, and return its number; the number of bars if none.
 
     Nearly all bars are quiet: this is the loop that must be fast, so it keeps the state in variables. `lowest` and
-    `highest`: the prices of each bar that count for barriers, its close in both where they are looked at on closes.
+    `highest`: the prices of each bar that count for barriers, its close in both where nothing but closes is looked at.
     """
     cash, held, peak, deepest = state[CASH], state[HELD], state[PEAK], state[DEEPEST]
     settled = int(state[BLOCKED]) if held == 0.0 else (LONG if held > 0.0 else SHORT)
@@ -207,8 +211,22 @@ def _at_open(state: Floats, orders: Floats, i: int, price: float, rules: Rules, 
         state[LEAVING] = 0.0
     if state[ENTERING] != 0.0:
         paid = _slipped(price, state[ENTERING], rules.slippage)
-        _enter(state, orders, i, decided, paid, state[ENTERING], funds, terms)
+        _enter(state, orders, i, decided, paid, state[ENTERING], rules, funds, terms)
         state[ENTERING] = 0.0
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _reached(
+    state: Floats, i: int, opened: float, high: float, low: float, finer: Finer, rules: Rules
+) -> tuple[int, float]:
+    """(reason, price) of the order at the venue that the bar comes to; ENTRY: to none."""
+    if rules.intrabar:
+        reason, price = _touched(opened, high, low, state[HELD], state[STOP_AT], state[TARGET_AT])
+        return _by_finer(finer, i, state[HELD], state[STOP_AT], state[TARGET_AT]) if reason == BOTH else (reason, price)
+    if rules.backstop >= 0.0 and state[SINCE] < i:
+        never = np.inf if state[HELD] > 0.0 else -np.inf
+        return _touched(opened, high, low, state[HELD], state[BACKSTOP_AT], never)
+    return ENTRY, 0.0
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -257,7 +275,7 @@ def _act(
     if quantity != 0.0:
         state[STOP_AT], state[TARGET_AT], state[EXIT_BY] = stop, target, now + rules.horizon
         if not rules.next_open:
-            _enter(state, orders, i, i, _slipped(close, quantity, rules.slippage), quantity, funds, terms)
+            _enter(state, orders, i, i, _slipped(close, quantity, rules.slippage), quantity, rules, funds, terms)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -327,8 +345,9 @@ def charge_of(terms: Floats, row: int, value: float) -> float:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _enter(
-    state: Floats, orders: Floats, i: int, decided: int, price: float, quantity: float, funds: Funds, terms: Floats
-) -> None:
+    state: Floats, orders: Floats, i: int, decided: int, price: float, quantity: float, rules: Rules, funds: Funds,
+    terms: Floats,
+) -> None:  # fmt: skip
     value = abs(quantity) * price
     charge = charge_of(terms, BUY_TAKER if quantity > 0.0 else SELL_TAKER, value)
     in_base = funds.fee_in_base and quantity > 0.0
@@ -338,6 +357,9 @@ def _enter(
     _write(state, orders, i, decided, quantity, price, charge, ENTRY)
     state[CASH] -= quantity * price + (0.0 if in_base else charge)
     state[HELD] = quantity - (charge / price if in_base else 0.0)
+    way = state[STOP_AT] - price  # against the position, or nothing where the fill is beyond the stop already
+    state[BACKSTOP_AT] = state[STOP_AT] + rules.backstop * (min(way, 0.0) if quantity > 0.0 else max(way, 0.0))
+    state[SINCE] = i
 
 
 @njit(cache=True, error_model="numpy", nogil=True)

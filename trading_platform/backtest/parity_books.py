@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 
 from trading_platform.backtest.charges import FlatSchedule
 from trading_platform.backtest.files import as_bars
-from trading_platform.backtest.kernel import HOLD, LONG, Funds, Rules, Wishes
+from trading_platform.backtest.kernel import HOLD, LONG, Funds, Wishes
 from trading_platform.backtest.parity import ZERO, Expected, Parity, Traded, compare
 from trading_platform.backtest.simulation import MICROSECONDS, Backtest, run
+from trading_platform.backtest.strategies import as_engine
 from trading_platform.identifiers import AccountId, DatasetId, GroupId, StrategyId, content_id
 from trading_platform.market_data.lake import Lake
 from trading_platform.market_data.reading import UNITS
@@ -44,8 +45,11 @@ def reports(databases: Databases, lake: Lake, group_id: GroupId, dataset_id: Dat
         intents = session.scalars(
             select(Intent).where(Intent.dataset_id == dataset_id).order_by(Intent.market_time, Intent.intent_id)
         ).all()
-        books = {key: (rows, traded_of(session, rows)) for key, rows in _by_account(intents).items()}
-    if cursor is None or not books:
+        if cursor is None:
+            return []
+        by_account = _by_account([intent for intent in intents if intent.market_time <= cursor.market_time])
+        books = {key: (rows, traded_of(session, rows, cursor.market_time)) for key, rows in by_account.items()}
+    if not books:
         return []
     with databases.control() as session:
         signals = session.scalars(
@@ -60,8 +64,8 @@ def reports(databases: Databases, lake: Lake, group_id: GroupId, dataset_id: Dat
     return found
 
 
-def traded_of(session: Session, intents: Sequence[Intent]) -> list[Traded]:
-    """The trades that an account's intents led to, from orders and outcomes."""
+def traded_of(session: Session, intents: Sequence[Intent], until: datetime) -> list[Traded]:
+    """The trades that an account's intents led to, from orders and outcomes. What was left later than `until` is open."""
     entries = [intent for intent in intents if intent.purpose == "entry"]
     orders = {
         order.intent_id: order
@@ -72,20 +76,27 @@ def traded_of(session: Session, intents: Sequence[Intent]) -> list[Traded]:
     exits = {
         intent.entry_intent_id: intent for intent in intents if intent.purpose == "exit" and intent.state == "DONE"
     }
-    return [_traded(entry, orders.get(entry.intent_id), outcomes.get(entry.intent_id), exits) for entry in entries]
+    return [
+        _traded(entry, orders.get(entry.intent_id), outcomes.get(entry.intent_id), exits.get(entry.intent_id), until)
+        for entry in entries
+    ]
 
 
-def _traded(entry: Intent, order: Order | None, outcome: Outcome | None, exits: dict[str | None, Intent]) -> Traded:
+def _traded(
+    entry: Intent, order: Order | None, outcome: Outcome | None, left: Intent | None, until: datetime
+) -> Traded:
     common: dict[str, Any] = {"symbol": entry.symbol, "decided_at": entry.market_time, "meant": entry.quantity}
     if order is None or not order.filled_quantity:
         return Traded(**common, filled=ZERO, entry_price=None, denial=entry.denial, state=entry.state)
     common |= {"filled": order.filled_quantity, "entry_price": order.average_price}
     if outcome is None:
         return Traded(**common)
-    left = exits.get(entry.intent_id)
+    decided_at = left.market_time if left else outcome.exit_time  # a stop at the venue decides when it goes off
+    if decided_at > until:
+        return Traded(**common)
     return Traded(
         **common,
-        exit_decided_at=left.market_time if left else outcome.exit_time,  # a stop at the venue decides when it goes off
+        exit_decided_at=decided_at,
         exit_price=outcome.exit_price,
         reason=outcome.exit_reason,
         net=outcome.net_pnl,
@@ -138,7 +149,7 @@ def _play(frame: pl.DataFrame, signals: Sequence[Signal], allowed: Any) -> Backt
     )
     shut = bars.venue == "nse" and bars.interval_seconds >= UNITS["d"]
     horizon: timedelta = next(iter(horizons))
-    rules = Rules(shut, False, True, False, int(horizon.total_seconds()) * MICROSECONDS, 0.0)
+    rules = as_engine(int(horizon.total_seconds()) * MICROSECONDS, next_open=shut)
     return run(bars, wishes, rules, Funds(PLENTY, 1.0, 0.0, 0.0, 0.0, fee_in_base=False), FlatSchedule(ZERO))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trading_platform.backtest.kernel import HOLD, LONG, Codes, Floats, Rules, Wishes
 from trading_platform.backtest.simulation import MICROSECONDS, NONE, Bars
+from trading_platform.execution.portfolio import BEYOND
 from trading_platform.features.stream import compute
 from trading_platform.learning.labels import BarrierSpec
 from trading_platform.strategies.definition import StrategyDefinition, StrategyError, configured, installed, strategy
@@ -105,8 +106,14 @@ def configured_with(definition: StrategyDefinition, values: Mapping[str, float])
 
 
 def engine_rules(spec: BarrierSpec, interval_seconds: int, *, next_open: bool = False, slippage: float = 0.0) -> Rules:
-    """The engine's ways: closes decide on barriers, the time barrier is a moment, a new signal may enter at once."""
-    return Rules(next_open, False, True, False, spec.horizon_bars * interval_seconds * MICROSECONDS, slippage)
+    """The engine's ways: see `as_engine`."""
+    return as_engine(spec.horizon_bars * interval_seconds * MICROSECONDS, next_open=next_open, slippage=slippage)
+
+
+def as_engine(horizon: int, *, next_open: bool = False, slippage: float = 0.0) -> Rules:
+    """Closes decide on barriers, a stop further out stands at the venue, the time barrier is a moment (`horizon`
+    microseconds on), a new signal may enter at once."""
+    return Rules(next_open, False, True, False, horizon, slippage, float(BEYOND))
 
 
 def barrier_wishes(prepared: Prepared, spec: BarrierSpec) -> Wishes:

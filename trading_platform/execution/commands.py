@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from trading_platform.execution.clock import MarketClock, ReplayClock, WallClock
 from trading_platform.execution.engine import RETRY_SECONDS, Engine
+from trading_platform.execution.lease import TTL
 from trading_platform.identifiers import DatasetId, GroupId
 from trading_platform.observability import logs, metrics, traces
 from trading_platform.settings import Settings, settings
@@ -48,7 +49,7 @@ def engine(
     logs.configure(name, current)
     traces.configure_tracing(name, current)
     metrics.serve(name, current)
-    databases = Databases(current)
+    databases = Databases(current, asleep_after=TTL)
     for each in groups:
         found = _find(databases, each, dataset_id)
     if found is None:

@@ -1,7 +1,8 @@
 """The engine's lease: one row a group, an epoch that rises with every takeover, PostgreSQL's own clock.
 
 Every transaction of an engine starts with `check`, which holds the row until commit: a holder that was asleep finds its
-epoch gone and writes nothing. One that falls asleep inside a transaction has it ended by the server after a lease's time.
+epoch gone and writes nothing. One that falls asleep inside a transaction has it ended by the server after a lease's time
+(`Databases(asleep_after=TTL)`), or it would keep its successor waiting for as long as it sleeps.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from trading_platform.identifiers import GroupId
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import EngineLease
-from trading_platform.storage.lease import LeaseLostError, while_not_asleep
+from trading_platform.storage.lease import LeaseLostError
 
 TTL = timedelta(seconds=10)
 RENEW_EVERY_SECONDS = 2.0
@@ -48,7 +49,7 @@ class GroupLease:
                 "state": self.state,
             },
             where=or_(EngineLease.expires_at <= func.now(), EngineLease.holder == self.holder),
-        ).returning(EngineLease.epoch, while_not_asleep(TTL))
+        ).returning(EngineLease.epoch)
         async with self.databases.group_async(self.group_id) as session:
             epoch = (await session.execute(taken)).scalar_one_or_none()
         self.epoch = epoch or 0
@@ -67,7 +68,7 @@ class GroupLease:
             update(EngineLease)
             .where(*self._ours())
             .values(expires_at=func.now() + TTL, renewed_at=func.now(), state=self.state, detail=dict(self.detail))
-            .returning(EngineLease.epoch, while_not_asleep(TTL))
+            .returning(EngineLease.epoch)
         )
         async with self.databases.group_async(self.group_id) as session:
             if (await session.execute(renewal)).scalar_one_or_none() is None:
@@ -83,8 +84,7 @@ class GroupLease:
 
     async def check(self, session: AsyncSession) -> None:
         """Make the caller's transaction depend on the lease. Raises `LeaseLostError`."""
-        ours = select(EngineLease.epoch, while_not_asleep(TTL)).where(*self._ours())
-        held = await session.execute(ours.with_for_update(read=True))
+        held = await session.execute(select(EngineLease.epoch).where(*self._ours()).with_for_update(read=True))
         if held.scalar_one_or_none() is None:
             raise LeaseLostError(f"the engine lease of group {self.group_id!r} is no longer ours (epoch {self.epoch})")
 

@@ -16,6 +16,8 @@ from trading_platform.venues.port import OrderVenue
 
 ZERO = Decimal(0)
 PositionKey = tuple[StrategyId, Symbol]
+BEYOND = Decimal("0.5")
+"""How far below the strategy's stop that at the venue is, as a part of the way from the price paid to the former."""
 
 
 @dataclass

@@ -27,7 +27,7 @@ from trading_platform.execution import trail
 from trading_platform.execution.decisions import OUR_PREFIX, Decision
 from trading_platform.execution.intents import on_the_way
 from trading_platform.execution.kill_switch import Target, set_halt
-from trading_platform.execution.portfolio import Holding, Portfolio, PositionKey
+from trading_platform.execution.portfolio import BEYOND, Holding, Portfolio, PositionKey
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import ClientOrderId, DatasetId, IntentId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
@@ -36,8 +36,6 @@ from trading_platform.storage.group import Intent, Order
 from trading_platform.venues.port import QueryFailedError, Refused
 
 ZERO = Decimal(0)
-BEYOND = Decimal("0.5")
-"""How far the stop is below the strategy's own, as a part of the way from the price paid to that."""
 ROOM = (Decimal("0.01"), Decimal("0.0025"))
 """How far beyond its trigger a stop may fill, as a fraction of it: first, and after a refusal. Exchanges limit how far
 limit and trigger may be apart."""

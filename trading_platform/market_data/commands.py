@@ -17,6 +17,7 @@ from trading_platform.market_data.reading import ReadOptions, interval_name, int
 from trading_platform.market_data.tables import UnreadableFileError
 from trading_platform.settings import settings
 from trading_platform.storage.databases import Databases
+from trading_platform.storage.lease import TTL
 
 
 def ingest(
@@ -172,7 +173,7 @@ def collector(
 
     configure("collector")
     try:
-        asyncio.run(collect(Databases(settings()), DatasetId(dataset), flush_seconds))
+        asyncio.run(collect(Databases(settings(), asleep_after=TTL), DatasetId(dataset), flush_seconds))
     except UnknownDatasetError as error:
         Console(stderr=True).print(f"[red]{error}[/red]")
         raise typer.Exit(1) from error

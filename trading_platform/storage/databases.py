@@ -9,6 +9,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
 
@@ -85,8 +86,14 @@ class Databases:
     statement depends on a session's search_path (which transaction pooling would break).
     """
 
-    def __init__(self, settings: Settings, *, pool_size: int = POOL_SIZE, max_overflow: int = MAX_OVERFLOW) -> None:
+    def __init__(
+        self, settings: Settings, *, pool_size: int = POOL_SIZE, max_overflow: int = MAX_OVERFLOW,
+        asleep_after: timedelta | None = None,
+    ) -> None:  # fmt: skip
+        """`asleep_after`: the server ends a transaction in which this process has done nothing for so long. For holders of
+        a lease, who must not keep rows, and successors out, while they are stopped."""
         self.settings = settings
+        self._asleep_after = asleep_after
         self._pool_size = pool_size
         self._max_overflow = max_overflow
         self._engine = lru_cache(maxsize=None)(self._make_engine)
@@ -182,7 +189,7 @@ class Databases:
             pool_size=self._pool_size,
             max_overflow=self._max_overflow,
             pool_pre_ping=True,
-            connect_args=_connect_args(),
+            connect_args=_connect_args(self._asleep_after),
         )
         self._made.append(engine)
         return engine
@@ -193,16 +200,19 @@ class Databases:
             pool_size=self._pool_size,
             max_overflow=self._max_overflow,
             pool_pre_ping=True,
-            connect_args=_connect_args(),
+            connect_args=_connect_args(self._asleep_after),
         )
         self._async_made.append(engine)
         return engine
 
 
-def _connect_args() -> dict[str, object]:
+def _connect_args(asleep_after: timedelta | None) -> dict[str, object]:
+    options = {"statement_timeout": str(STATEMENT_TIMEOUT_MS), "timezone": "UTC"}
+    if asleep_after is not None:
+        options["idle_in_transaction_session_timeout"] = str(int(asleep_after.total_seconds() * 1_000))
     return {
         "connect_timeout": 10,
-        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         # Server-side prepared statements break behind transaction pooling.
         "prepare_threshold": None,
     }

@@ -21,16 +21,6 @@ from trading_platform.storage.databases import Databases
 TTL = timedelta(seconds=6)
 RENEW_EVERY_SECONDS = 2.0
 
-
-def while_not_asleep(ttl: timedelta) -> ColumnElement[str]:
-    """Selected with a row that a transaction locks: the server ends that transaction when its process sleeps for `ttl`.
-
-    Without it a process that is stopped inside a transaction keeps the row, and its successor out, for as long as it
-    pleases.
-    """
-    return func.set_config("idle_in_transaction_session_timeout", str(int(ttl.total_seconds() * 1_000)), True)
-
-
 _OURS = (
     LeaseRow.name == bindparam("name"),
     LeaseRow.holder == bindparam("holder"),
@@ -38,7 +28,7 @@ _OURS = (
     LeaseRow.expires_at > func.now(),
 )
 # Made once: this one is executed for every bar.
-_HELD = select(LeaseRow.epoch, while_not_asleep(TTL)).where(*_OURS).with_for_update(read=True)
+_HELD = select(LeaseRow.epoch).where(*_OURS).with_for_update(read=True)
 
 
 class LeaseLostError(RuntimeError):
@@ -74,7 +64,7 @@ class Lease:
                 "renewed_at": func.now(),
             },
             where=or_(LeaseRow.expires_at <= func.now(), LeaseRow.holder == self.holder),
-        ).returning(LeaseRow.epoch, while_not_asleep(self.ttl))
+        ).returning(LeaseRow.epoch)
         with self.databases.control() as session:
             epoch = session.execute(taken).scalar_one_or_none()
         self.epoch = epoch or 0
@@ -87,7 +77,7 @@ class Lease:
                 update(LeaseRow)
                 .where(*self._ours())
                 .values(expires_at=func.now() + self.ttl, renewed_at=func.now())
-                .returning(LeaseRow.epoch, while_not_asleep(self.ttl))
+                .returning(LeaseRow.epoch)
             ).scalar_one_or_none()
         if renewed is None:
             raise LeaseLostError(f"lease {self.name!r} is no longer ours (epoch {self.epoch})")

@@ -16,7 +16,7 @@ from trading_platform.observability import logs, metrics, traces
 from trading_platform.settings import Settings, settings
 from trading_platform.storage.control import Dataset
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.lease import LeaseLostError
+from trading_platform.storage.lease import TTL, LeaseLostError
 from trading_platform.strategies.scorer import Scorer
 from trading_platform.strategies.serving import LIVE, ServingRefusedError
 
@@ -53,7 +53,7 @@ def scorer(
     logs.configure(service, current)
     traces.configure_tracing(service, current)
     metrics.serve(service, current)
-    databases = Databases(current, pool_size=3)
+    databases = Databases(current, pool_size=3, asleep_after=TTL)
     try:
         asyncio.run(_serve(databases, DatasetId(dataset), from_lake))
     except NoResultFound:

@@ -123,6 +123,7 @@ def _run(group: str, dataset: str, *, standby: bool) -> None:
 
     import uvloop
 
+    from trading_platform.execution import lease
     from trading_platform.execution.clock import WallClock
     from trading_platform.execution.engine import Engine
     from trading_platform.identifiers import DatasetId, GroupId
@@ -135,7 +136,7 @@ def _run(group: str, dataset: str, *, standby: bool) -> None:
     logs.configure(f"engine:{group}", current)
 
     async def serve() -> None:
-        databases = Databases(current, pool_size=4)
+        databases = Databases(current, pool_size=4, asleep_after=lease.TTL)
         service = Engine(databases, GroupId(group), DatasetId(dataset), WallClock(), standby=standby)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, service.stop.set)
         await service.run()
