@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import EngineLease, SignalCursor
-from trading_platform.torture.comparison import Verdict, compare, unsettled
+from trading_platform.torture.comparison import Verdict, compare_at_rest, unsettled
 from trading_platform.torture.deployment import Deployment, Traded
 from trading_platform.torture.engines import Nursery
 from trading_platform.torture.exchange import Exchange
@@ -85,13 +85,7 @@ class Platform:
             session.execute(update(EngineLease).values(expires_at=func.now()))
 
     def compare(self, traded: Sequence[Traded]) -> Verdict:
-        """Engines live on: what is on its way between two looks is no difference, what stays is one."""
-        deadline = time.monotonic() + 10
-        while True:
-            found = compare(self.databases, traded, self.exchange.tell("/books"))
-            if not found.lines or time.monotonic() > deadline:
-                return found
-            time.sleep(0.5)
+        return compare_at_rest(self.databases, traded, lambda: self.exchange.tell("/books"))
 
     def end(self, pid: int, which: signal.Signals = signal.SIGKILL) -> None:
         strike(pid, which)

@@ -1,7 +1,8 @@
 """Our books against the exchange's, order by order, fill by fill, to the last digit of cash and positions."""
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -47,6 +48,18 @@ class Verdict:
         return {
             name: str(value) if isinstance(value, Decimal) and value else int(value) for name, value in values.items()
         }
+
+
+def compare_at_rest(
+    databases: Databases, traded: Sequence[Traded], venue_books: Callable[[], Mapping[str, Any]], seconds: float = 10.0
+) -> Verdict:
+    """Engines live on: what is on its way between the looks at either side is no difference, what stays is one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        verdict = compare(databases, traded, venue_books())
+        if not verdict.lines or time.monotonic() > deadline:
+            return verdict
+        time.sleep(0.5)
 
 
 def compare(databases: Databases, traded: Sequence[Traded], venue_books: Mapping[str, Any]) -> Verdict:

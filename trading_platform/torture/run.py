@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from trading_platform.torture.comparison import Verdict, compare, unsettled
+from trading_platform.torture.comparison import Verdict, compare_at_rest, unsettled
 from trading_platform.torture.deployment import Deployment, Traded
 from trading_platform.torture.engines import LEASE_SECONDS, Nursery
 from trading_platform.torture.exchange import Exchange
@@ -225,7 +225,7 @@ class Torture:
             self._spawn(slot)
         self._close_day()
         time.sleep(LEASE_SECONDS + 1.0)
-        return compare(self.deployment.databases, self.deployment.traded, self.exchange.tell("/books"))
+        return compare_at_rest(self.deployment.databases, self.deployment.traded, lambda: self.exchange.tell("/books"))
 
 
 def _alive(pid: int) -> bool:
