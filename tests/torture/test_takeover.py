@@ -6,18 +6,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.torture.platform_under_test import Platform, alive, platform_under_test, stopped, strike, wait_until
 from trading_platform.execution.lease import TTL
+from trading_platform.torture.comparison import Verdict
 from trading_platform.torture.deployment import Traded
 from trading_platform.venues.binance import CALL_TIMEOUT_SECONDS
 
 pytestmark = [pytest.mark.xdist_group("torture"), pytest.mark.timeout(300)]
-LEASE_SECONDS = 5.0
+LEASE_SECONDS = 8.0
 """Long enough that a busy machine does not lose one by being slow."""
+ASLEEP = [
+    ("binance", "SENDING committed, nothing sent"),
+    ("binance", "signed, not on the wire"),
+    ("binance", "bytes on the wire, answer not read"),
+    ("binance", "acknowledgement written, not committed"),  # asleep while it holds rows, its lease's among them
+    ("zerodha", "signed, not on the wire"),
+    ("zerodha", "bytes on the wire, answer not read"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,43 +74,64 @@ def test_a_standby_takes_over_all_groups_of_a_dead_engine_within_lease_time_out_
     assert 1 < took <= TTL.total_seconds() + CALL_TIMEOUT_SECONDS + 2, f"{took:.1f} s"
 
 
-@pytest.mark.parametrize(
-    ("venue", "point"),
-    [
-        ("binance", "SENDING committed, nothing sent"),
-        ("binance", "signed, not on the wire"),
-        ("binance", "bytes on the wire, answer not read"),
-        ("binance", "acknowledgement written, not committed"),  # asleep while it holds rows, its lease's among them
-        ("zerodha", "signed, not on the wire"),
-        ("zerodha", "bytes on the wire, answer not read"),
-    ],
-)
-def test_who_was_stopped_past_his_lease_creates_nothing_new_and_what_he_had_written_is_claimed(
-    made: Platform, venue: str, point: str
-) -> None:
-    traded = made.group(venue)
-    sleeper = made.engine(traded, point=point, signal="SIGSTOP", lease_seconds=LEASE_SECONDS)
-    wait_until(lambda: made.trading(traded) == sleeper, "the engine that will sleep")
+@dataclass
+class Slept:
+    """What became of a group whose engine was stopped past its lease, and went on."""
+
+    traded: Traded
+    sleeper: int
+    successor: int = 0
+    owner: int | None = None
+    bought: set[str] = field(default_factory=set)
+    """Before it woke up."""
+    bought_in_the_end: set[str] = field(default_factory=set)
+    verdict: Verdict = field(default_factory=Verdict)
+
+
+@pytest.fixture(scope="module")
+def slept(made: Platform) -> dict[tuple[str, str], Slept]:
+    """All cases at the same time, a group each."""
+    cases = {}
+    for venue, point in ASLEEP:
+        traded = made.group(venue)
+        sleeper = made.engine(traded, point=point, signal="SIGSTOP", lease_seconds=LEASE_SECONDS)
+        cases[venue, point] = Slept(traded, sleeper)
+    for each in cases.values():
+        wait_until(lambda each=each: made.trading(each.traded) == each.sleeper, "the engine that will sleep")
     made.market.entering = True
     made.market.step()
-    wait_until(lambda: stopped(sleeper), f"the stop at {point!r}", 20)
-    successor = made.engine(traded, standby=True, lease_seconds=LEASE_SECONDS)
-    wait_until(lambda: made.trading(traded) == successor, "its successor", 30)
+    for case, each in cases.items():
+        wait_until(lambda each=each: stopped(each.sleeper), f"the stop at {case}", 40)
+        each.successor = made.engine(each.traded, standby=True, lease_seconds=LEASE_SECONDS)
+    for case, each in cases.items():
+        wait_until(lambda each=each: made.trading(each.traded) == each.successor, f"the successor at {case}", 40)
+        if case[0] == "binance":
+            wait_until(lambda each=each: made.settled(each.traded), f"the successor's settling at {case}")
+        each.bought = entries(made, each.traded)
+    for each in cases.values():
+        strike(each.sleeper, signal.SIGCONT)
+    time.sleep(4)  # as long as it takes to do harm
+    for each in cases.values():
+        each.owner = made.trading(each.traded)
+    made.market.close_day()  # Kite takes what comes late, and proves absence in the evening alone
+    for case, each in cases.items():
+        wait_until(lambda each=each: made.settled(each.traded), f"settling after {case} woke up")
+        each.verdict = made.compare([each.traded])
+        each.bought_in_the_end = entries(made, each.traded)
+        made.end(each.sleeper)
+        made.end(each.successor)
+    return cases
+
+
+@pytest.mark.parametrize(("venue", "point"), ASLEEP)
+def test_who_was_stopped_past_his_lease_creates_nothing_new_and_what_he_had_written_is_claimed(
+    slept: dict[tuple[str, str], Slept], venue: str, point: str
+) -> None:
+    found = slept[venue, point]
+    assert found.owner == found.successor, "both believed that they own the group; one does"
+    assert (found.verdict.lines, found.verdict.doubled, found.verdict.lost) == ([], 0, 0)
     if venue == "binance":
-        wait_until(lambda: made.settled(traded), "the successor's settling")
-    written = entries(made, traded)
-    strike(sleeper, signal.SIGCONT)
-    time.sleep(3)  # as long as it takes to do harm
-    assert made.trading(traded) == successor, "both believed that they own the group; one does"
-    if venue == "zerodha":  # the broker takes what comes late, and proves absence in the evening alone
-        made.market.close_day()
-    wait_until(lambda: made.settled(traded), "settling after it woke up")
-    after = made.compare([traded])
-    assert (after.lines, after.doubled, after.lost) == ([], 0, 0)
-    if venue == "binance":
-        assert entries(made, traded) == written, "the holder of an old epoch had an order executed"
-    for pid in (sleeper, successor):
-        made.end(pid)
+        assert found.bought_in_the_end == found.bought, "the holder of an old epoch had an order executed"
 
 
 def entries(made: Platform, traded: Traded) -> set[str]:

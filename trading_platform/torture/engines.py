@@ -24,7 +24,6 @@ SEND_PATH = (
     "execution/sender.py", "execution/books.py", "execution/intents.py", "venues/binance.py", "venues/zerodha/venue.py",
     "venues/zerodha/orders.py", "venues/zerodha/transport.py",
 )  # fmt: skip
-ARMED_BY = ("execution/intents.py", "write_intents")
 LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.5
 RECEIVE_WINDOW_SECONDS, MARGIN_SECONDS = 1.0, 0.5
 PROBES = (0.3, 0.7, 1.0)
@@ -97,7 +96,7 @@ def _be_an_engine(order: dict[str, Any]) -> None:
 
             arm(point, getattr(signal, order.get("signal", "SIGKILL")))
         if order.get("crash"):
-            sys.settrace(_trap(int(order["crash"])))
+            _set_trap(int(order["crash"]))
         _run(order["group"], order["dataset"], standby=bool(order.get("standby")))
     finally:
         os._exit(0)
@@ -144,11 +143,27 @@ def _run(group: str, dataset: str, *, standby: bool) -> None:
     uvloop.run(serve())
 
 
+def _set_trap(limit: int) -> None:
+    """Die after so many instructions of the send path, counted from the first decision that is written down.
+
+    The interpreter is watched only from then on: that slows it by half, and an engine's start is most of its life here.
+    """
+    from trading_platform.execution import engine
+
+    write = vars(engine)["write_intents"]
+
+    async def first(*given: Any, **named: Any) -> Any:
+        setattr(engine, "write_intents", write)  # noqa: B010 - imported there, and called there
+        sys.settrace(_trap(limit))
+        return await write(*given, **named)
+
+    setattr(engine, "write_intents", first)  # noqa: B010
+
+
 def _trap(limit: int) -> Any:
     root = str(Path(__file__).resolve().parents[1]) + "/"
     files = {root + name for name in SEND_PATH}
-    armed_by = (root + ARMED_BY[0], ARMED_BY[1])
-    left, armed = limit, False
+    left = limit
 
     def inside(frame: FrameType, event: str, _: object) -> Any:
         nonlocal left
@@ -159,12 +174,7 @@ def _trap(limit: int) -> Any:
         return inside
 
     def outside(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal armed
-        code = frame.f_code
-        if code.co_filename not in files:
-            return None
-        armed = armed or (code.co_filename, code.co_name) == armed_by
-        if not armed:
+        if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
         return inside

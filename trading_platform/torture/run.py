@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 STEP_SECONDS = 0.5
 OUTAGE_EVERY = 60
 """Kills of engines between two kills of the exchange or the database."""
-FIRST_INSTRUCTIONS, LAST_INSTRUCTIONS = 20, 25_000
+FIRST_INSTRUCTIONS, LAST_INSTRUCTIONS = 20, 12_000
 """An order takes two thousand: an engine lives for some orders, and dies anywhere within the last."""
 FROM_OUTSIDE, PAUSED = 0.2, 0.2
 LONGEST_LIFE_SECONDS = 15.0
