@@ -46,7 +46,7 @@ async def take_answer(
     """
     order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
     record = await _record(session, order)
-    new = [fill for fill in record.new_fills(accepted.fills) if await _insert_fill(session, intent, fill)]
+    new = await _insert_fills(session, intent, record.new_fills(accepted.fills))
     after = record.heard(accepted, cause)
     if new or after.done or intent.state != "SUBMITTED":  # an order that rests is asked for often, and told of once
         trail.acknowledged(session, portfolio, intent, accepted, latency_ms)
@@ -119,23 +119,29 @@ async def _ask_again(session: AsyncSession, intent: Intent, state: str, after: t
     await session.execute(row.on_conflict_do_update(index_elements=[Outbox.intent_id], set_=asking))
 
 
-async def _insert_fill(session: AsyncSession, intent: Intent, fill: VenueFill) -> bool:
-    """Whether the fill was new."""
-    row = insert(Fill).values(
-        user_id=intent.user_id,
-        account_id=intent.account_id,
-        symbol=intent.symbol,
-        trade_id=fill.trade_id,
-        client_order_id=intent.client_order_id,
-        side=intent.side,
-        price=fill.price,
-        quantity=fill.quantity,
-        fee=fill.fee,
-        fee_currency=fill.fee_currency,
-        market_time=fill.time,
-    )
-    inserted = await session.execute(row.on_conflict_do_nothing().returning(Fill.trade_id))
-    return inserted.scalar_one_or_none() is not None
+async def _insert_fills(session: AsyncSession, intent: Intent, fills: Sequence[VenueFill]) -> list[VenueFill]:
+    """Those that were new. In one statement: an order may be filled by thousands."""
+    if not fills:
+        return []
+    rows = [
+        {
+            "user_id": intent.user_id,
+            "account_id": intent.account_id,
+            "symbol": intent.symbol,
+            "trade_id": fill.trade_id,
+            "client_order_id": intent.client_order_id,
+            "side": intent.side,
+            "price": fill.price,
+            "quantity": fill.quantity,
+            "fee": fill.fee,
+            "fee_currency": fill.fee_currency,
+            "market_time": fill.time,
+        }
+        for fill in fills
+    ]
+    inserted = await session.scalars(insert(Fill).on_conflict_do_nothing().returning(Fill.trade_id), rows)
+    new = set(inserted.all())
+    return [fill for fill in fills if fill.trade_id in new]
 
 
 async def _move_position(

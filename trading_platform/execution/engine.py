@@ -22,12 +22,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from trading_platform.compliance.audit import SealBusyError, seal
 from trading_platform.execution import books
-from trading_platform.execution.accounts import load_portfolios, terms, tradable_accounts
+from trading_platform.execution.accounts import load_portfolios
 from trading_platform.execution.breaker_board import BreakerBoard, tell_losses
 from trading_platform.execution.clock import MarketClock
-from trading_platform.execution.decisions import Decision, Situation, decide, flatten
+from trading_platform.execution.decisions import Decision, decide, flatten
+from trading_platform.execution.directives import AccountsChanged, Directives
 from trading_platform.execution.intents import move_cursor, write_intents
-from trading_platform.execution.kill_switch import Latches
 from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
 from trading_platform.execution.portfolio import Portfolio, PositionKey
@@ -39,11 +39,10 @@ from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
 from trading_platform.execution.withdrawal import at_most_held, cancel_entries
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
-from trading_platform.learning.arms import arm_of
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
 from trading_platform.observability.heartbeat import beat_async
-from trading_platform.storage.control import Experiment, Group, Halt, MarketProgress, Signal
+from trading_platform.storage.control import MarketProgress, Signal
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent, SignalCursor
 from trading_platform.storage.lease import LeaseLostError, process_name
@@ -52,8 +51,6 @@ from trading_platform.venues.port import AuthLostError, QueryFailedError
 log = structlog.get_logger(__name__)
 
 BATCH = 4_000
-LOOK_AGAIN_SECONDS = 1.0
-"""How old halts, desired state, experiments, limits, subscriptions and the list of accounts may be."""
 POLL_SECONDS = 0.1
 SETTLING_SECONDS = 0.05
 IDLE_SECONDS = 1.0
@@ -67,10 +64,6 @@ RUNNING, FLATTENING = "RUNNING", "FLATTENING"
 RECOVERABLE = (
     LeaseLostError, QueryFailedError, OperationalError, InternalError, InterfaceError, PoolTimeoutError, OSError,
 )  # fmt: skip
-
-
-class AccountsChanged(Exception):
-    """An account was opened, closed, armed or disarmed: portfolios must be built anew."""
 
 
 @dataclass
@@ -100,12 +93,10 @@ class Engine:
         """Up to which the market is known: later than `market_time` while the engine catches up."""
         self.bell = SignalBell(self.databases.settings, self.dataset_id)
         self._acked_at = 0.0
-        self._situation: Situation | None = None
-        self._latches = Latches({})
         self.breakers = BreakerBoard(self.group_id)
-        self._arms: dict[tuple[str, str], str] = {}
-        self._experiments: list[Experiment] = []
-        self._looked_at = 0.0
+        self.directives = Directives(
+            self.databases, self.group_id, self.dataset_id, self.live_venue, self.clock, self.breakers
+        )
         self._steps = 0
 
     async def run(self) -> None:
@@ -174,7 +165,7 @@ class Engine:
         while not self.stop.is_set():
             if keeping.done():
                 keeping.result()
-            if time.monotonic() - self._looked_at > LOOK_AGAIN_SECONDS:
+            if self.directives.stale:
                 await self._look_around()
                 await self.breakers.keep(self.databases, self.lease)
                 await self._withdraw()
@@ -218,8 +209,7 @@ class Engine:
         said: list[str] | None = None
         while not self.stop.is_set():
             found = await reconcile(self.sender, self.portfolios, self.instruments, self._now(), self._clock_seconds())
-            flattening = self._situation is not None and self._situation.flattening
-            state = (FLATTENING if flattening else RUNNING) if found.matches else "HALTED"
+            state = (FLATTENING if self.directives.flattening else RUNNING) if found.matches else "HALTED"
             await self.lease.show(state, reconciliation=found.shown())
             metrics.ENGINE_STATE.labels(self.group_id).set(found.matches)
             if found.differences != said:
@@ -271,17 +261,17 @@ class Engine:
     async def take(self, signals: Sequence[Signal]) -> None:
         """All signals of one market time: decide, write, send, settle, tell the clock."""
         market_time = signals[0].available_at
-        assert self._situation is not None
+        situation = self.directives.situation
         if any(portfolio.working for portfolio in self.portfolios):  # this bar may have filled what rested
             await self._settle_open(all_now=True)
         await self.stops.look(self.portfolios, self.instruments, self._now(), self._clock_seconds())
         decisions: list[Decision] = []
         self.breakers.on_signals(signals, market_time)
-        exposures = self._situation.exposures(self.portfolios, market_time)
+        exposures = situation.exposures(self.portfolios, market_time)
         for portfolio in self.portfolios:
-            followed = [signal for signal in signals if signal.role == self._arm(portfolio, signal, signals)]
+            followed = [signal for signal in signals if signal.role == self.directives.arm(portfolio, signal, signals)]
             now = max(market_time, self.scored_through or market_time)
-            decisions += decide(portfolio, followed, market_time, self._situation, now, exposures)
+            decisions += decide(portfolio, followed, market_time, situation, now, exposures)
         decisions = await self.stops.make_way(decisions, self.instruments, self._now(), self._clock_seconds())
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0
@@ -295,10 +285,9 @@ class Engine:
 
     async def _protect(self) -> None:
         """A stop under every position; what cannot have one is left at the market."""
-        assert self._situation is not None
         if self.market_time is None:
             return
-        staying = [each for each in self.portfolios if not self._situation.leaves(each)]
+        staying = [each for each in self.portfolios if not self.directives.situation.leaves(each)]
         await self._leave(await self.stops.protect(staying, self.instruments, self.market_time, self._clock_seconds()))
 
     async def _settle_step(self) -> None:
@@ -321,20 +310,6 @@ class Engine:
                 await move_cursor(session, self.dataset_id, self.cursor, self.market_time)
             self._cursor_on_disk = self.cursor
         await self._tell_clock()
-
-    def _arm(self, portfolio: Portfolio, signal: Signal, signals: Sequence[Signal]) -> str:
-        """Whose signal this user's money follows; the champion's where no challenger scored the bar."""
-        key = (portfolio.user_id, signal.strategy_id)
-        if key not in self._arms:
-            experiment = next((each for each in self._experiments if each.strategy_id == signal.strategy_id), None)
-            self._arms[key] = (
-                arm_of(experiment.experiment_id, portfolio.user_id, experiment.split_basis_points)
-                if experiment is not None
-                else "champion"
-            )
-        arm = self._arms[key]
-        scored = {each.role for each in signals if each.strategy_id == signal.strategy_id}
-        return arm if arm in scored else "champion"
 
     async def _carry_out(self, decisions: Sequence[Decision], market_time: datetime, seq: int) -> None:
         """Write the decisions with the cursor, then send them: accounts at the same time, each account's in order."""
@@ -372,20 +347,18 @@ class Engine:
     async def _withdraw(self) -> None:
         """What halts ask for beside keeping entries back: cancel those that work, and leave what is held."""
         for portfolio in self.portfolios:
-            if self._latches.asks(portfolio, self.group_id, "cancel"):
+            if self.directives.latches.asks(portfolio, self.group_id, "cancel"):
                 await cancel_entries(self.databases, self.lease, portfolio)
         await self._flatten()
 
     async def _flatten(self) -> None:
-        assert self._situation is not None
-        leaving = (portfolio for portfolio in self.portfolios if self._situation.leaves(portfolio))
+        leaving = (portfolio for portfolio in self.portfolios if self.directives.situation.leaves(portfolio))
         await self._leave([(portfolio, key) for portfolio in leaving for key in portfolio.holdings])
 
     async def _leave(self, positions: Sequence[tuple[Portfolio, PositionKey]]) -> None:
         """Leave positions at the latest bar, without waiting for the next one: no more than the venue says is there."""
         if not positions or self.market_time is None:
             return
-        assert self._situation is not None
         symbols = {symbol for _, (_, symbol) in positions}
         async with self.databases.control_async() as session:
             rows = await session.scalars(
@@ -402,7 +375,7 @@ class Engine:
         for account_id, own in groupby(positions, key=lambda position: position[0].account_id):
             keys = {key for _, key in own}
             portfolio = next(each for each in self.portfolios if each.account_id == account_id)
-            exits = flatten(portfolio, latest, self.market_time, self._situation, keys)
+            exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys)
             exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
             if exits:
                 decisions += at_most_held(exits, await portfolio.venue.balances(), self.instruments)
@@ -412,42 +385,12 @@ class Engine:
     # --- what surrounds trading --------------------------------------------------------------------------------------
 
     async def _look_around(self) -> None:
-        """Halts, desired state, experiments, accounts: rows that others write and an engine obeys."""
-        self._looked_at = time.monotonic()
-        async with self.databases.control_async() as session:
-            group = await session.get_one(Group, self.group_id)
-            halts = (await session.scalars(select(Halt).where(Halt.cleared_at.is_(None)))).all()
-            running = await session.scalars(
-                select(Experiment)
-                .where(Experiment.dataset_id == self.dataset_id, Experiment.ended_at.is_(None))
-                .order_by(Experiment.started_at.desc())
-            )
-            self._experiments = list(running.all())
-        async with self.databases.group_async(self.group_id) as session:
-            accounts = await tradable_accounts(session, self.dataset_id, self.live_venue)
-            in_force = await terms(session)
-        if accounts != [(each.user_id, each.account_id, each.keys_changed_at) for each in self.portfolios]:
-            raise AccountsChanged
-        for portfolio in self.portfolios:
-            in_force.apply(portfolio)
-        self._arms.clear()
-        latches = self._latches = Latches.of(halts)
-        self._situation = Situation(
-            self.instruments,
-            group.desired_state == "FLATTEN",
-            self.clock.seconds,
-            lambda portfolio: latches.scope_of(portfolio, self.group_id),
-            self.group_id,
-            in_force.limits,
-            breaker=lambda portfolio, symbol: self.breakers.blocks(
-                portfolio.account_id, portfolio.venue.route.exchange, symbol, datetime.now(UTC)
-            ),
-            leaving=lambda portfolio: latches.asks(portfolio, self.group_id, "flatten"),
-        )
+        """Read what is to be obeyed, and show it. Raises `AccountsChanged`."""
+        await self.directives.read(self.portfolios, self.instruments)
         self.lease.detail["breakers"] = self.breakers.shown()
-        self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in latches.held)
+        self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in self.directives.latches.held)
         if self.lease.state in (RUNNING, FLATTENING):
-            self.lease.state = FLATTENING if self._situation.flattening else RUNNING
+            self.lease.state = FLATTENING if self.directives.flattening else RUNNING
 
     async def _keep(self) -> None:
         """Renew the lease, beat, seal the audit trail. Raises `LeaseLostError` when another engine took over."""

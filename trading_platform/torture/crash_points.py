@@ -7,7 +7,7 @@ the points of settling, where a successor dies while it takes over.
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,10 @@ def is_about_to_post(session: aiohttp.ClientSession, method: str, url: object, *
     return method.upper() == "POST" and "/order" in str(url)
 
 
+def has_fills(session: object, intent: object, fills: Sized) -> bool:
+    return len(fills) > 0
+
+
 @dataclass(frozen=True)
 class Point:
     """`owner.name` is a coroutine function; death comes `when` it is called or has returned, if `applies`."""
@@ -56,7 +60,7 @@ SEND_POINTS: dict[str, tuple[Point, ...]] = {
     "answer read, not understood": (Point(aiohttp.ClientResponse, "read", "after", posts_an_order),),
     "answer understood": (Point(WatchedVenue, "place_market", "after"),),
     "before the books": (Point(Sender, "_take", "before"),),
-    "fill written, not committed": (Point(books, "_insert_fill", "after"),),
+    "fill written, not committed": (Point(books, "_insert_fills", "after", has_fills),),
     "position moved, not committed": (Point(books, "_move_position", "after"),),
     "outbox row gone or changed, not committed": (
         Point(books, "_forget", "after"),
