@@ -31,7 +31,7 @@ FIRST_INSTRUCTIONS, LAST_INSTRUCTIONS = 20, 12_000
 """An order takes two thousand: an engine lives for some orders, and dies anywhere within the last."""
 FROM_OUTSIDE, PAUSED = 0.2, 0.2
 LONGEST_LIFE_SECONDS = 15.0
-SETTLE_SECONDS = 90.0
+SETTLE_SECONDS = 300.0
 ORDER_FAULTS: tuple[tuple[float, dict[str, Any]], ...] = (
     (0.02, {"kind": "timed_out_400"}), (0.02, {"kind": "server_error", "status": 504, "accepted": True}),
     (0.02, {"kind": "server_error", "status": 502, "accepted": False}), (0.02, {"kind": "disconnect", "accepted": True}),
