@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
@@ -193,3 +194,34 @@ async def test_fills_are_booked_once_in_whatever_pieces_and_order_they_come(grou
     assert sorted(entries) == ["0", "1", "2", "3", "4"]
     assert left == []
     assert abs(position.average_price - spent / 10) < D("1e-9")  # fees in kind are a thousandth of every piece
+
+
+async def test_an_order_of_very_many_fills_is_booked_in_parts_whatever_breaks_between_them(
+    group: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fills = [VenueFill(TradeId(str(n)), D(100), D("0.01"), D("0.00001"), "BTC", NOW) for n in range(1_000)]
+    told = Accepted(VenueOrderId("100"), "FILLED", D(10), fills, complete=True)
+    book, booked = books.take_answer, 0
+
+    async def broken_at_the_third(*given: Any) -> bool:
+        nonlocal booked
+        booked += 1
+        if booked == 3:
+            raise ConnectionError("the server is gone")
+        return await book(*given)
+
+    monkeypatch.setattr(books, "take_answer", broken_at_the_third)
+    async with desk(group) as made:
+        with pytest.raises(ConnectionError):
+            await made.sender.take(made.account, made.intent, SITUATION.instruments[BTC], told)
+        state, _, count = await made.state()
+        assert (state, count) == ("SUBMITTED", 500), "not done, and what was booked stays"
+        async with group.group_async(GROUP) as session:
+            assert (await session.scalars(select(Outbox.state))).one() == "PROBING", "it is asked for again"
+        await made.sender.take(made.account, made.intent, SITUATION.instruments[BTC], told)
+        assert await made.state() == ("DONE", "FILLED", 1_000)
+        async with group.group_async(GROUP) as session:
+            position = (await session.scalars(select(Position))).one()
+            entries = (await session.scalars(select(AuditRow.trade_id).where(AuditRow.event_type == "FILL"))).all()
+    assert position.quantity == D(10) - D("0.01")
+    assert len(entries) == len(set(entries)) == 1_000

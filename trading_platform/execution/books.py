@@ -90,13 +90,13 @@ async def take_refusal(
 
 async def _record(session: AsyncSession, order: Order) -> OrderRecord:
     """The order as the books have it."""
-    rows = await _fills_of(session, order.user_id, [order.client_order_id]) if order.filled_quantity else ()
-    fills = {
-        TradeId(row.trade_id): VenueFill(
-            TradeId(row.trade_id), row.price, row.quantity, row.fee, row.fee_currency, row.market_time
-        )
-        for row in rows
-    }
+    fills: dict[TradeId, VenueFill] = {}
+    if order.filled_quantity:
+        columns = (Fill.trade_id, Fill.price, Fill.quantity, Fill.fee, Fill.fee_currency, Fill.market_time)
+        of_it = (Fill.user_id == order.user_id, Fill.client_order_id == order.client_order_id)
+        for row in await session.execute(select(*columns).where(*of_it)):
+            trade_id = TradeId(row.trade_id)
+            fills[trade_id] = VenueFill(trade_id, *row[1:])
     number = VenueOrderId(order.venue_order_id) if order.venue_order_id else None
     return OrderRecord(order.quantity, order.state, number, fills, order.filled_quantity)
 

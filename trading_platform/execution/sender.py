@@ -12,7 +12,7 @@ than its receive window. So "no such order" after that window holds for good, ev
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,7 +33,7 @@ from trading_platform.observability.alerts import raise_alert
 from trading_platform.observability.traces import continued, tracer
 from trading_platform.storage.control import Halt
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import Intent, Order, Outbox
+from trading_platform.storage.group import Fill, Intent, Order, Outbox
 from trading_platform.venues.port import (
     Accepted,
     AuthLost,
@@ -51,6 +51,8 @@ log = structlog.get_logger(__name__)
 QUEUED = "QUEUED"
 FRESH = timedelta(seconds=2)
 """An order that waited longer behind others is issued anew before it is sent."""
+MOST_FILLS = 250
+"""In one transaction, which must be over long before the lease is."""
 
 
 @dataclass
@@ -83,8 +85,15 @@ class Sender:
     async def _take(
         self, portfolio: Portfolio, intent: Intent, instrument: Instrument, result: Result, latency_ms: float | None
     ) -> None:
-        """Write what the answer means, in one transaction under the lease."""
+        """Write what the answer means, in one transaction under the lease; before it, what would make that one long."""
         group = self.lease.group_id
+        if isinstance(result, Accepted) and len(result.fills) > MOST_FILLS:
+            *parts, result = await self._parts(intent, result)
+            for part in parts:
+                async with self.databases.group_async(group) as session:
+                    await self.lease.check(session)
+                    row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
+                    await books.take_answer(session, portfolio, row, part, instrument, latency_ms)
         async with self.databases.group_async(group) as session:
             await self.lease.check(session)
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
@@ -124,6 +133,19 @@ class Sender:
             raise AuthLostError(portfolio.account_id, result.text)
         if isinstance(result, (AuthLost, IpNotAllowed)):
             await self._halt_account(portfolio, result)
+
+    async def _parts(self, intent: Intent, accepted: Accepted) -> list[Accepted]:
+        """An answer with very many fills as several with some of those that are new: all but the last are incomplete."""
+        async with self.databases.group_async(self.lease.group_id) as session:
+            rows = await session.scalars(
+                select(Fill.trade_id).where(
+                    Fill.user_id == intent.user_id, Fill.client_order_id == intent.client_order_id
+                )
+            )
+            known = set(rows.all())
+        new = [fill for fill in accepted.fills if fill.trade_id not in known]
+        starts = range(0, max(len(new), 1), MOST_FILLS)
+        return [replace(accepted, fills=new[start : start + MOST_FILLS]) for start in starts]
 
     async def _queue(self, session: AsyncSession, portfolio: Portfolio, intent: Intent, wait: timedelta) -> bool:
         """Throttled: the venue does not have it. It goes out again when the venue allows, if it is then still wanted."""
