@@ -46,7 +46,7 @@ FAULTS: list[dict[str, Any]] = [
         for chance, fault in ORDER_FAULTS
     ),
     {"kind": "server_error", "door": "any", "route": "GET *", "probability": 0.005, "status": 503, "accepted": False},
-    {"kind": "hide_order", "door": "kite", "probability": 0.05, "seconds": 2.0},
+    {"kind": "hide_order", "door": "kite", "probability": 0.5, "seconds": 2.0},
 ]
 
 

@@ -6,12 +6,14 @@ They are patched into an engine's process by the torture alone; the product has 
 from collections.abc import Callable
 from typing import Any
 
-from trading_platform.execution import books, intents
+from sqlalchemy import delete
+
+from trading_platform.execution import books, intents, sender
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.order_states import OrderRecord
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import Symbol
-from trading_platform.storage.group import EngineLease
+from trading_platform.storage.group import EngineLease, Outbox
 from trading_platform.venues.port import Ambiguous
 
 
@@ -38,12 +40,13 @@ def fills_applied_without_their_id() -> None:
 
 
 def absence_believed() -> None:
-    """An order that the venue does not show yet is taken for one that never arrived, and sent again."""
+    """An order that the venue does not show yet is taken for one that never arrived, and sent again however late."""
     Sender._proven_absent = lambda self, *given: True  # type: ignore[method-assign]
+    sender._too_late = lambda intent, now: False
 
 
 def unknown_taken_for_refused() -> None:
-    """An answer that does not come is taken for a refusal."""
+    """An answer that does not come is taken for a refusal, and nobody asks again."""
     take = Sender._take
 
     async def hasty(self: Sender, portfolio: Any, intent: Any, instrument: Any, result: Any, latency: Any) -> None:
@@ -54,6 +57,7 @@ def unknown_taken_for_refused() -> None:
             await self.lease.check(session)
             row = await session.get_one(type(intent), (intent.user_id, intent.intent_id))
             await books.take_refusal(session, portfolio, row, "NO_ANSWER", result.cause)
+            await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
         portfolio.unknown.discard(Symbol(intent.symbol))
 
     Sender._take = hasty  # type: ignore[assignment,method-assign]
