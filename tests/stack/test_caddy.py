@@ -20,6 +20,8 @@ from trading_platform.stack import caddy
 from trading_platform.stack.readiness import listens
 from trading_platform.stack.servers import free_port
 
+pytestmark = pytest.mark.xdist_group("caddy")
+
 BACKEND = Path(__file__).with_name("backend.py")
 SESSION = {"session": "good"}
 

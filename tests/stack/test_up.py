@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from trading_platform.settings import Settings
+from trading_platform.stack.servers import free_port
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.migrate import require_current
 
@@ -103,12 +104,6 @@ def platform_of_its_own(tmp_path: Path) -> Iterator[Platform]:
             process.communicate(timeout=20)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _until_line(process: "subprocess.Popen[str]", start: str) -> str:
     assert process.stdout is not None
     seen = ""
@@ -121,7 +116,7 @@ def _until_line(process: "subprocess.Popen[str]", start: str) -> str:
 
 def test_one_pass_and_the_end(platform_of_its_own: Platform) -> None:
     process = platform_of_its_own.start(
-        "up", "--once", "--data", "synthetic", "--port", str(_free_port()), "--", "--x", "1"
+        "up", "--once", "--data", "synthetic", "--port", str(free_port()), "--", "--x", "1"
     )
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 7, output
@@ -135,7 +130,7 @@ def test_one_pass_and_the_end(platform_of_its_own: Platform) -> None:
 
 
 def test_serving_status_recovery_and_down(platform_of_its_own: Platform) -> None:
-    port = str(_free_port())
+    port = str(free_port())
     first = platform_of_its_own.start("up", "--port", port)
     shown = _until_line(first, "Serving.")
     assert "The pass failed (exit code 7)" in shown

@@ -7,6 +7,7 @@ address given in the settings is used instead, and then nothing here runs.
 import contextlib
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -40,10 +41,19 @@ class ServerStartError(RuntimeError):
 
 
 def free_port() -> int:
-    """A TCP port that is free on loopback right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that is free on loopback right now, below those that the kernel hands to outgoing connections.
+
+    One of the kernel's own would be free now, and some client's before the server that it is meant for has started.
+    """
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(10_000, max(outgoing, 20_000)), 1_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no TCP port is free on loopback")
 
 
 def secret_file(path: Path, length: int = 24) -> str:
