@@ -3,20 +3,24 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from tests.execution.test_decisions import NOW, SITUATION, portfolio, signal
+from tests.sandbox.served import serving
 from trading_platform.accounts.users import ensure_group
 from trading_platform.execution.breaker_board import MARKET_WIDE, BreakerBoard, request_arming, tell_losses
 from trading_platform.execution.breakers import BreakerState
 from trading_platform.execution.decisions import decide
 from trading_platform.execution.lease import GroupLease
+from trading_platform.execution.watched_venue import WatchedVenue
 from trading_platform.identifiers import GroupId, Symbol
 from trading_platform.storage.control import Alert
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import AuditRow, BreakerRow
+from trading_platform.venues.binance import BinanceVenue
 
 G1 = GroupId("g1")
 BTC, NIFTY = Symbol("BTC/USDT"), Symbol("NIFTY 50")
@@ -97,6 +101,40 @@ async def test_a_market_wide_halt_stops_the_exchange_and_a_person_arms_it(
     with platform.control() as session:
         told = {each.labels["breaker"]: each.severity for each in session.scalars(select(Alert))}
         assert told == {MARKET_WIDE: "critical", "market:NIFTY 50": "warning"}
+
+
+async def test_an_emptied_book_keeps_entries_out_until_it_is_filled_again(
+    platform: Databases, lease: GroupLease, tmp_path: Path
+) -> None:
+    """At the sandbox's Binance: all that is offered is bought, and the next bar brings new offers."""
+    async with serving(tmp_path) as served:
+        await served.steps(1)
+        venue = BinanceVenue(served.url, "key", "secret")
+        board, account, now = BreakerBoard(G1), portfolio(venue=venue), datetime.now(UTC)
+        board.on_signals([signal(BTC, "100"), signal("GONE/USDT", "1")], NOON)
+        try:
+            listed = await venue.instruments()
+            await board.look_at_books([account], listed, now)
+            assert board.blocks("acc", "binance", BTC, now) is None
+            market = served.sandbox.exchange.markets[BTC]
+            for level in market.depth("SELL"):
+                market.liquidity.take("SELL", level.price, level.quantity)
+            await board.look_at_books([account], listed, now)
+            assert board.blocks("acc", "binance", BTC, now) == "book:BTC/USDT"
+            assert board.blocks("acc", "binance", Symbol("ETH/USDT"), now) is None
+            await served.steps(1)
+            await board.look_at_books([account], listed, now + timedelta(seconds=59))
+            await board.keep(platform, lease)
+            assert (await restored(platform)).blocks("acc", "binance", BTC, now) == "book:BTC/USDT"
+            await board.look_at_books([account], listed, now + timedelta(seconds=60))
+            assert board.blocks("acc", "binance", BTC, now) is None
+        finally:
+            await venue.close()
+        nobody = portfolio(venue=WatchedVenue(BinanceVenue("http://127.0.0.1:9", "k", "s"), board.venue("acc")))
+        for _ in range(10):
+            await board.look_at_books([nobody], listed, now)
+        await nobody.venue.close()
+        assert board.blocks("acc", "binance", BTC, now) == "venue:acc", "of the books nothing is known"
 
 
 async def test_a_venue_that_does_not_answer_keeps_its_account_alone_from_entering(

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from trading_platform.execution.breakers import (
     BookPolicy,
+    BookWatch,
     Breaker,
     BreakerState,
     MarketPolicy,
     SymbolWatch,
-    TopOfBook,
     VenueBreaker,
     VenuePolicy,
     book_collapse,
 )
+from trading_platform.venues.port import TopOfBook
 
 D = Decimal
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -113,6 +114,24 @@ def test_an_empty_book_is_refused_however_little_is_known() -> None:
     wide = TopOfBook(D(90), D(110), D(1), D(1))
     assert book_collapse([BOOK] * 49, wide, BookPolicy()) is None
     assert book_collapse([], TopOfBook(D(0), D(110), D(0), D(1)), BookPolicy()) is not None
+
+
+def test_a_collapsed_book_stops_entries_until_its_pause_is_over_and_it_is_fine() -> None:
+    it, thin = BookWatch(Breaker("book:X")), TopOfBook(D("99.95"), D("100.05"), D(2), D(10))
+
+    def seen(book: TopOfBook, number: int) -> BreakerState:
+        return it.on_book(book, T0 + timedelta(seconds=number)).state
+
+    assert {seen(BOOK, -60 + number) for number in range(50)} == {CLOSED}
+    assert [seen(thin, 0), seen(BOOK, 59), seen(BOOK, 60)] == [OPEN, OPEN, CLOSED]
+    assert [seen(thin, 70), seen(thin, 129), seen(BOOK, 130), seen(BOOK, 189)] == [OPEN, OPEN, OPEN, CLOSED]
+
+
+def test_what_stays_thin_becomes_usual() -> None:
+    it, thin = BookWatch(Breaker("book:X")), TopOfBook(D("99.95"), D("100.05"), D(2), D(10))
+    states = [it.on_book(book, minutes(number)).state for number, book in enumerate([BOOK] * 50 + [thin] * 30)]
+    assert states.index(OPEN) == 50
+    assert (states[74], states[-1]) == (OPEN, CLOSED)
 
 
 # --- venues ----------------------------------------------------------------------------------------------------------

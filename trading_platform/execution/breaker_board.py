@@ -5,6 +5,8 @@ resolves an alert with the row, so what is shown, told and obeyed is the same. A
 by a request in its row (`request_arming`), which the engine takes up at its next look.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,21 +18,26 @@ from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.compliance.audit import record
-from trading_platform.execution.breakers import Breaker, BreakerState, SymbolWatch, VenueBreaker
+from trading_platform.execution.breakers import BookWatch, Breaker, BreakerState, SymbolWatch, VenueBreaker
 from trading_platform.execution.decisions import Decision
 from trading_platform.execution.denial_codes import Denial
 from trading_platform.execution.lease import GroupLease
+from trading_platform.execution.portfolio import Portfolio
 from trading_platform.identifiers import GroupId, Symbol
+from trading_platform.markets.instruments import Instrument
 from trading_platform.markets.market_halts import MarketHalt, MarketState
 from trading_platform.markets.sessions import IST
 from trading_platform.observability.alerts import raise_alert_async, resolve_alert_async
 from trading_platform.storage.control import Signal
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import BreakerRow
+from trading_platform.venues.port import QueryFailedError
 
 MARKET_WIDE = "market:*"
 INDICES = ("NIFTY 50", "SENSEX")
 """A move of either stops all Indian exchanges; the rule and its source are in markets/data/market_halts.toml."""
+BOOKS_WITHIN_SECONDS = 2.0
+"""Trading waits no longer for a look at the books."""
 TITLE = "A circuit breaker is open"
 LOSS_STOPS = (Denial.LOSS_DAILY, Denial.LOSS_DRAWDOWN)
 
@@ -41,6 +48,7 @@ class BreakerBoard:
 
     group_id: GroupId
     symbols: dict[Symbol, SymbolWatch] = field(default_factory=dict)
+    books: dict[Symbol, BookWatch] = field(default_factory=dict)
     venues: dict[str, VenueBreaker] = field(default_factory=dict)
     market: Breaker = field(default_factory=lambda: Breaker(MARKET_WIDE))
     halt: MarketHalt | None = None
@@ -59,6 +67,22 @@ class BreakerBoard:
         if self.halt is not None:
             self._follow_halt(at)
 
+    async def look_at_books(
+        self, portfolios: Iterable[Portfolio], instruments: Mapping[Symbol, Instrument], now: datetime
+    ) -> None:
+        """Look at the books of every symbol that signals came for, through one account of each venue. `now`: wall time.
+
+        A venue that does not answer opens its own breaker; of the books nothing new is known then.
+        """
+        for venue in {portfolio.kind: portfolio.venue for portfolio in portfolios}.values():
+            symbols = {venue.contract_for(symbol, now): symbol for symbol in self.symbols}
+            listed = [contract for contract in symbols if contract in instruments]
+            with contextlib.suppress(QueryFailedError, TimeoutError):
+                async with asyncio.timeout(BOOKS_WITHIN_SECONDS):
+                    books = await venue.books(listed)
+                for contract, book in books.items():
+                    self._book(symbols[contract]).on_book(book, now)
+
     def venue(self, account_id: str) -> VenueBreaker:
         """The breaker of an account's venue, the same one through reconnections."""
         name = f"venue:{account_id}"
@@ -68,9 +92,10 @@ class BreakerBoard:
         """The name of the breaker that keeps an account from entering a symbol. `now`: wall time. Ask once an order."""
         if exchange == "zerodha" and self.market.state is not BreakerState.CLOSED:
             return self.market.name
-        watch = self.symbols.get(symbol)
-        if watch is not None and watch.breaker.state is not BreakerState.CLOSED:
-            return watch.breaker.name
+        watches: tuple[SymbolWatch | BookWatch | None, ...] = (self.symbols.get(symbol), self.books.get(symbol))
+        for watch in watches:
+            if watch is not None and watch.breaker.state is not BreakerState.CLOSED:
+                return watch.breaker.name
         venue = self.venues.get(account_id)
         return venue.breaker.name if venue is not None and not venue.allows_entry(now) else None
 
@@ -79,6 +104,10 @@ class BreakerBoard:
             name = f"market:{symbol}"
             self.symbols[symbol] = SymbolWatch(self._kept.get(name, Breaker(name)))
         return self.symbols[symbol]
+
+    def _book(self, symbol: Symbol) -> BookWatch:
+        name = f"book:{symbol}"
+        return self.books.setdefault(symbol, BookWatch(self._kept.get(name, Breaker(name))))
 
     def _on_index(self, symbol: str, price: Decimal, at: datetime) -> None:
         """The last price of the day before is what a day's moves are counted from."""
@@ -111,8 +140,10 @@ class BreakerBoard:
     @property
     def all(self) -> Mapping[str, Breaker]:
         """Every breaker, by name."""
-        found = [watch.breaker for watch in self.symbols.values()] + [each.breaker for each in self.venues.values()]
-        return {each.name: each for each in (*found, self.market)}
+        watches: list[SymbolWatch | BookWatch | VenueBreaker] = [
+            *self.symbols.values(), *self.books.values(), *self.venues.values()
+        ]  # fmt: skip
+        return {each.name: each for each in (*(watch.breaker for watch in watches), self.market)}
 
     async def load(self, session: AsyncSession) -> None:
         """What an engine before this one left open. What this one wrote itself it knows better."""
@@ -126,6 +157,8 @@ class BreakerBoard:
                 self.market = kept
             elif kind == "market":
                 self._symbol(Symbol(what)).breaker = kept
+            elif kind == "book":
+                self._book(Symbol(what)).breaker = kept
             else:
                 self.venue(what).breaker = kept
 
@@ -163,6 +196,8 @@ class BreakerBoard:
             self.market, self.halt = self.market.close(), None
         elif kind == "market":
             self._symbol(Symbol(what)).breaker = Breaker(name)
+        elif kind == "book":
+            self._book(Symbol(what)).breaker = Breaker(name)
         else:
             self.venue(what).breaker = Breaker(name)
 

@@ -1,8 +1,9 @@
 """Circuit breakers as values: what opens one, what it waits for, and what arms it again. Pure; time is an argument.
 
 A market breaker watches the prices of one symbol (`SymbolWatch`) and stops entries in it: after a move too large for its
-window, and when realised volatility is suddenly a multiple of what is usual. It arms again when its time is over and
-the market is calm. The market-wide halt of the exchange (`markets/market_halts.py`) stops all entries of the venue and
+window, and when realised volatility is suddenly a multiple of what is usual. A book breaker (`BookWatch`) does the same
+where a side of the book is empty, the spread is wide or the depth gone. They arm again when their time is over and the
+market is calm. The market-wide halt of the exchange (`markets/market_halts.py`) stops all entries of the venue and
 is armed again by a person: what re-opens is the market, not our entries.
 
 A venue breaker (`VenueBreaker`) watches the calls of one account: too many without an answer, or answers too slow, open
@@ -18,6 +19,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from trading_platform.venues.port import TopOfBook
+
 
 class BreakerState(StrEnum):
     CLOSED = "CLOSED"
@@ -32,7 +35,7 @@ class Breaker:
     """One breaker as it is shown and kept. `arms_at`: when it may arm by itself; None: a person arms it."""
 
     name: str
-    """`market:BTC/USDT`, `market:*`, `venue:acc_1`."""
+    """`market:BTC/USDT`, `market:*`, `book:BTC/USDT`, `venue:acc_1`."""
     state: BreakerState = BreakerState.CLOSED
     reason: str = ""
     opened_at: datetime | None = None
@@ -126,16 +129,6 @@ def _ewm(mean: float, value: float, span: int) -> float:
 
 
 @dataclass(frozen=True)
-class TopOfBook:
-    """The best prices and what stands there."""
-
-    bid: Decimal
-    ask: Decimal
-    bid_quantity: Decimal
-    ask_quantity: Decimal
-
-
-@dataclass(frozen=True)
 class BookPolicy:
     """How much worse than usual a book may be before nothing is entered on it."""
 
@@ -143,6 +136,31 @@ class BookPolicy:
     depth_fraction: Decimal = Decimal("0.2")
     usual_of: int = 50
     """Books, of which the median is what is usual."""
+    pause: timedelta = timedelta(minutes=1)
+
+
+@dataclass
+class BookWatch:
+    """The books of one symbol as they are looked at, and the breaker they open. Times are wall times.
+
+    A book that is worse than usual counts as one of those seen, so what stays becomes usual.
+    """
+
+    breaker: Breaker
+    policy: BookPolicy = field(default_factory=BookPolicy)
+    _seen: deque[TopOfBook] = field(default_factory=deque)
+
+    def on_book(self, book: TopOfBook, at: datetime) -> Breaker:
+        why = book_collapse(self._seen, book, self.policy)
+        if why is not None:
+            self.breaker = self.breaker.open(why, at, self.policy.pause)
+        elif self.breaker.arms_at is not None and at >= self.breaker.arms_at:
+            self.breaker = self.breaker.close()
+        if 0 < book.bid <= book.ask:
+            self._seen.append(book)
+            if len(self._seen) > self.policy.usual_of:
+                self._seen.popleft()
+        return self.breaker
 
 
 def book_collapse(seen: Iterable[TopOfBook], now: TopOfBook, policy: BookPolicy) -> str | None:

@@ -56,6 +56,8 @@ SETTLING_SECONDS = 0.05
 IDLE_SECONDS = 1.0
 RECONCILE_EVERY_SECONDS = 60.0
 SEAL_EVERY_SECONDS = 5.0
+LOOK_AT_BOOKS_EVERY_SECONDS = 5.0
+"""In live trading. A replay's books are made from its bars, so they tell nothing that those do not."""
 LANES = 64
 """Orders that may be on the wire at once."""
 EQUITY_EVERY_STEPS = 24
@@ -161,7 +163,7 @@ class Engine:
         await self._look_around()
         await self.lease.show("RECONCILING", accounts=len(self.portfolios))
         await self._reconcile()
-        reconciled = time.monotonic()
+        reconciled, looked = time.monotonic(), 0.0
         while not self.stop.is_set():
             if keeping.done():
                 keeping.result()
@@ -172,6 +174,9 @@ class Engine:
                 await take_late_fills(self.sender, self.portfolios, self.instruments)
                 if self.clock.waits:  # the market may have moved on; in live trading stops are asked for by schedule
                     await self.stops.look(self.portfolios, self.instruments, self._now(), self._clock_seconds())
+                elif time.monotonic() - looked > LOOK_AT_BOOKS_EVERY_SECONDS:
+                    await self.breakers.look_at_books(self.portfolios, self.instruments, datetime.now(UTC))
+                    looked = time.monotonic()
                 await self._protect()
             if time.monotonic() - reconciled > RECONCILE_EVERY_SECONDS:
                 await self._reconcile()

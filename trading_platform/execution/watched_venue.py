@@ -1,7 +1,7 @@
 """A venue whose calls are counted: the same door, and a breaker that knows how it answers."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,7 +11,16 @@ from trading_platform.execution.breakers import VenueBreaker
 from trading_platform.identifiers import ClientOrderId, Symbol
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument
-from trading_platform.venues.port import Accepted, Ambiguous, OrderVenue, QueryFailedError, Result, Side, Throttled
+from trading_platform.venues.port import (
+    Accepted,
+    Ambiguous,
+    OrderVenue,
+    QueryFailedError,
+    Result,
+    Side,
+    Throttled,
+    TopOfBook,
+)
 from trading_platform.venues.route import Route
 
 Answer = TypeVar("Answer")
@@ -80,6 +89,9 @@ class WatchedVenue:
 
     async def balances(self) -> Mapping[str, Decimal]:
         return await self._asked(self.venue.balances())
+
+    async def books(self, contracts: Collection[Symbol]) -> Mapping[Symbol, TopOfBook]:
+        return await self._asked(self.venue.books(contracts))
 
     async def open_client_order_ids(self) -> set[str]:
         return await self._asked(self.venue.open_client_order_ids())

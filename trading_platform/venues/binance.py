@@ -5,9 +5,10 @@ being floats. The catalogue of codes is Binance's "Errors" page of the spot API 
 """
 
 import asyncio
+import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -29,6 +30,7 @@ from trading_platform.venues.port import (
     Result,
     Side,
     Throttled,
+    TopOfBook,
     VenueFill,
 )
 from trading_platform.venues.route import Route, local_address
@@ -181,6 +183,18 @@ class BinanceVenue:
         account = await self._ask(self.client.private_get_account({"omitZeroBalances": "true"}))
         with _readable():
             return {row["asset"]: Decimal(row["free"]) + Decimal(row["locked"]) for row in account["balances"]}
+
+    async def books(self, contracts: Collection[Symbol]) -> Mapping[Symbol, TopOfBook]:
+        by_name = {_venue_symbol(contract): contract for contract in contracts}
+        names = json.dumps(sorted(by_name), separators=(",", ":"))
+        rows = await self._ask(self.client.public_get_ticker_bookticker({"symbols": names}))
+        with _readable():
+            return {
+                by_name[row["symbol"]]: TopOfBook(
+                    Decimal(row["bidPrice"]), Decimal(row["askPrice"]), Decimal(row["bidQty"]), Decimal(row["askQty"])
+                )
+                for row in rows
+            }
 
     async def open_client_order_ids(self) -> set[str]:
         orders = await self._ask(self.client.private_get_openorders())

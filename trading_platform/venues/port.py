@@ -5,7 +5,7 @@ its client order id settles that. Nothing but `Throttled` may be sent again by i
 `QueryFailedError`; it never means "no position" or "no such order".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -81,6 +81,16 @@ class Ambiguous:
 
 
 Result = Accepted | Refused | Throttled | AuthLost | IpNotAllowed | Ambiguous
+
+
+@dataclass(frozen=True, slots=True)
+class TopOfBook:
+    """The best prices and what stands there; zeros where nobody bids, or nobody offers."""
+
+    bid: Decimal
+    ask: Decimal
+    bid_quantity: Decimal
+    ask_quantity: Decimal
 
 
 class QueryFailedError(RuntimeError):
@@ -170,6 +180,10 @@ class OrderVenue(Protocol):
 
     async def balances(self) -> Mapping[str, Decimal]:
         """Free plus locked amount of every asset held."""
+        ...
+
+    async def books(self, contracts: Collection[Symbol]) -> Mapping[Symbol, TopOfBook]:
+        """The best prices now of contracts that trade continuously now; others are not in it."""
         ...
 
     async def open_client_order_ids(self) -> set[str]:

@@ -89,6 +89,22 @@ async def test_cash_and_holdings_add_up_to_the_account(venue: ZerodhaVenue) -> N
     assert abs(before["INR"] - paid - after["INR"]) < D("0.01")
 
 
+async def test_books_are_told_while_trading_is_continuous(made: Broker, venue: ZerodhaVenue) -> None:
+    future = venue.contract_for(Symbol("NIFTY 50"), ist(FRIDAY, time(10)))
+    books = await venue.books([INFY, future])
+    answer = await venue.transport.call("GET", "/quote", query={"i": ["NSE:INFY", f"NFO:{future}"]})
+    assert isinstance(answer, Success)
+    for name, symbol in (("NSE:INFY", INFY), (f"NFO:{future}", future)):
+        best = [answer.data[name]["depth"][side][0] for side in ("buy", "sell")]
+        assert [books[symbol].bid, books[symbol].ask] == [D(str(level["price"])) for level in best]
+        assert [books[symbol].bid_quantity, books[symbol].ask_quantity] == [level["quantity"] for level in best]
+    assert 0 < books[INFY].bid < books[INFY].ask
+    await made.until(FRIDAY, time(15, 30))
+    assert list(await venue.books([INFY, future])) == [future], "futures go on for ten minutes"
+    made.sandbox.exchange.market_time = int(ist(FRIDAY, time(15, 40)).timestamp() * 1_000)
+    assert await venue.books([INFY, future]) == {}
+
+
 async def test_a_future_is_not_entered_on_its_last_day(venue: ZerodhaVenue) -> None:
     assert venue.contract_for(Symbol("NIFTY 50"), ist(MONDAY, time(10))) == "NIFTY26DECFUT"
     assert venue.contract_for(INFY, ist(MONDAY, time(10))) == INFY

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from trading_platform.markets.price_bands import CircuitLimits, locked
-from trading_platform.venues.port import QueryFailedError
+from trading_platform.venues.port import QueryFailedError, TopOfBook
 from trading_platform.venues.zerodha.books import ist
 from trading_platform.venues.zerodha.packets import Level
 from trading_platform.venues.zerodha.questions import ask
@@ -26,6 +26,7 @@ MOST_DAYS: dict[Interval, int] = {
     "day": 2000,
 }  # fmt: skip
 QUOTES_AT_ONCE, PRICES_AT_ONCE = 500, 1_000
+NOBODY = Level(Decimal(0), 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class Quote:
     def locked(self) -> str | None:
         """`upper` where nobody sells at the upper limit, `lower` where nobody buys at the lower one."""
         return locked(self.limits, self.last_price, sellers=bool(self.offers), buyers=bool(self.bids))
+
+    @property
+    def top(self) -> TopOfBook:
+        bid, offer = (side[0] if side else NOBODY for side in (self.bids, self.offers))
+        return TopOfBook(bid.price, offer.price, Decimal(bid.quantity), Decimal(offer.quantity))
 
 
 @dataclass(frozen=True, slots=True)

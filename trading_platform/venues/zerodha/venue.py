@@ -14,7 +14,7 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -33,7 +33,7 @@ from trading_platform.markets.instruments import Instrument, is_index
 from trading_platform.markets.kite_orders import KiteOrder, Surroundings, variety_in_url
 from trading_platform.markets.position_limits import BanList, check_ban
 from trading_platform.markets.quantities import FreezeTable
-from trading_platform.markets.sessions import amo_window, session_of
+from trading_platform.markets.sessions import Phase, Segment, amo_window, phase_at, session_of
 from trading_platform.venues.port import (
     Accepted,
     Ambiguous,
@@ -43,11 +43,13 @@ from trading_platform.venues.port import (
     Refused,
     Result,
     Side,
+    TopOfBook,
     VenueFill,
 )
 from trading_platform.venues.route import Route, local_address
 from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
 from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk, denied
+from trading_platform.venues.zerodha.quotes import Quotes
 from trading_platform.venues.zerodha.statuses import lifecycle_of, state_of
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
 
@@ -206,8 +208,11 @@ class ZerodhaVenue:
             variety="amo" if amo_window("NFO" if traded.is_derivative else "NSE", now) else "regular",
             market_protection=BROKERS_OWN_PROTECTION, tag=tag,
         )  # fmt: skip
-        auction = not traded.is_derivative and bool(self._book.futures(traded.tradingsymbol))
-        return order, Surroundings(traded, now, closing_auction=auction, freeze=self._freeze)
+        return order, Surroundings(traded, now, closing_auction=self._has_auction(traded), freeze=self._freeze)
+
+    def _has_auction(self, traded: Contract) -> bool:
+        """Shares that futures are traded on close by auction."""
+        return not traded.is_derivative and bool(self._book.futures(traded.tradingsymbol))
 
     async def place_stop(
         self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
@@ -291,6 +296,16 @@ class ZerodhaVenue:
             return _balances(margins["equity"], positions["net"], holdings, orders)
         except (KeyError, TypeError, ArithmeticError) as error:
             raise QueryFailedError(f"Zerodha's books cannot be read: {error!r}") from error
+
+    async def books(self, contracts: Collection[Symbol]) -> Mapping[Symbol, TopOfBook]:
+        now, named = self.now(), {}
+        for contract in contracts:
+            traded = self._contract(contract)
+            segment: Segment = "NFO" if traded.is_derivative else "NSE"
+            if phase_at(segment, now, closing_auction=self._has_auction(traded)).phase is Phase.CONTINUOUS:
+                named[f"{traded.exchange}:{traded.tradingsymbol}"] = contract
+        quotes = await Quotes(self.transport).full(sorted(named))
+        return {named[name]: quote.top for name, quote in quotes.items()}
 
     async def open_client_order_ids(self) -> set[str]:
         working = [row for row in await self._ask("/orders") if state_of(row) in ("WORKING", "PARTIALLY_FILLED")]
