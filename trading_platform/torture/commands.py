@@ -71,9 +71,11 @@ def torture(
 
             run = Torture(wishes, told)
             verdict = run.run()
-    finally:
-        if keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    except Exception:
+        console.print(f"the run broke off; its logs and books are in {folder}", style="red", highlight=False)
+        raise
+    if keep is None:
+        shutil.rmtree(folder, ignore_errors=True)
     for line in verdict.lines[:50]:
         console.print(line, style="red", markup=False)
     shown = {

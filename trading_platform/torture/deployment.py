@@ -64,14 +64,19 @@ class Deployment:
         self.postgres.prepare()
 
     def start(self) -> None:
+        """It refuses to start while a killed server's last child is still there: then it is tried again, as in life."""
+        deadline = time.monotonic() + 60
+        while self.process is None or self.process.poll() is not None or not self.postgres.is_ready():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start; its log is {self.folder / 'postgres.log'}")
+            if self.process is None or self.process.poll() is not None:
+                self._launch()
+            time.sleep(0.05)
+
+    def _launch(self) -> None:
         self.postgres.recover()
         with (self.folder / "postgres.log").open("ab") as log:
             self.process = subprocess.Popen(self.postgres.command(), stdout=log, stderr=log, preexec_fn=die_with_parent)
-        deadline = time.monotonic() + 60
-        while not self.postgres.is_ready():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start; its log is {self.folder / 'postgres.log'}")
-            time.sleep(0.05)
 
     def kill(self) -> None:
         assert self.process is not None
