@@ -29,8 +29,9 @@ NAMES = {"volatility": VOLATILITY, "trend": TREND, "liquidity": LIQUIDITY}
 
 COUNT, FAST_AVERAGE, SLOW_AVERAGE, TURNOVER, KNOWN_SIGMAS = range(5)
 SIGMAS_FROM = 5
-TURNOVERS_FROM = SIGMAS_FROM + RANKED
-CELLS = TURNOVERS_FROM + RANKED
+TURNOVERS_FROM = SIGMAS_FROM + 2 * RANKED
+CELLS = TURNOVERS_FROM + 2 * RANKED
+"""Of both, the values kept in the order in which they came, each in the place of the one that it replaced; then sorted."""
 CLOSE, VOLUME = 4, 5
 """Columns of the bars, as `kernel.run` takes them."""
 
@@ -41,50 +42,79 @@ def empty_state() -> Floats:
 
 
 @njit(cache=True, error_model="numpy")
-def _third(state: Floats, start: int, seen: int, value: float) -> int:
+def _third(ordered: Floats, seen: int, value: float) -> int:
+    """1, 2 or 3: which third of `seen` sorted values this one falls into; of equal ones half count as smaller."""
+    lower, upper = (seen + 2) // 3, 2 * seen // 3 + 1
+    low, high = ordered[lower - 1], ordered[upper - 1]
+    if value < low:
+        return 1
+    if value > high:
+        return 3
+    if low < value < high:
+        return 2
     smaller, equal = 0, 0
-    for index in range(start, start + seen):
-        smaller += state[index] < value
-        equal += state[index] == value
+    for index in range(seen):
+        smaller += ordered[index] < value
+        equal += ordered[index] == value
     share = (smaller + 0.5 * equal) / seen
     return 1 if share < 1.0 / 3.0 else (2 if share <= 2.0 / 3.0 else 3)
 
 
 @njit(cache=True, error_model="numpy")
-def _rank(state: Floats, start: int, count: int, value: float) -> int:
+def _keep(kept: Floats, ordered: Floats, number: int, value: float) -> None:
+    """Put value number `number` in the place of the oldest, and into the order."""
+    if number < RANKED:
+        place = number
+    else:
+        place = int(np.searchsorted(ordered, kept[number % RANKED]))
+        while place + 1 < RANKED and ordered[place + 1] < value:
+            ordered[place] = ordered[place + 1]
+            place += 1
+    while place > 0 and ordered[place - 1] > value:
+        ordered[place] = ordered[place - 1]
+        place -= 1
+    ordered[place] = kept[number % RANKED] = value
+
+
+@njit(cache=True, error_model="numpy")
+def _rank(kept: Floats, ordered: Floats, count: int, value: float) -> int:
     """1, 2 or 3: the third of the kept history that `value` falls into; 0 while there is too little of it.
 
     `count` values came before. Every `EVERY`th one is kept, the oldest making room, after it was ranked itself.
     """
     seen = min((count + EVERY - 1) // EVERY, RANKED)
-    third = _third(state, start, seen, value) if seen >= FEWEST_RANKED else 0
+    third = _third(ordered, seen, value) if seen >= FEWEST_RANKED else 0
     if count % EVERY == 0:
-        state[start + (count // EVERY) % RANKED] = value
+        _keep(kept, ordered, count // EVERY, value)
     return third
-
-
-@njit(cache=True, error_model="numpy")
-def _average(state: Floats, cell: int, value: float, span: float, first: bool) -> float:
-    state[cell] = value if first else state[cell] + 2.0 / (span + 1.0) * (value - state[cell])
-    return state[cell]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def run(state: Floats, bars: Floats, sigma: Floats, codes: Floats) -> None:
     """Take bars (rows, 6) of one symbol with their deviations (rows,) and fill `codes` (rows, 3)."""
+    sigmas, sigmas_sorted = state[SIGMAS_FROM : SIGMAS_FROM + RANKED], state[SIGMAS_FROM + RANKED : TURNOVERS_FROM]
+    turnovers, turnovers_sorted = state[TURNOVERS_FROM : TURNOVERS_FROM + RANKED], state[TURNOVERS_FROM + RANKED :]
+    count, known = int(state[COUNT]), int(state[KNOWN_SIGMAS])
+    fast, slow, turnover = state[FAST_AVERAGE], state[SLOW_AVERAGE], state[TURNOVER]
     for row in range(len(bars)):
-        count, first = int(state[COUNT]), state[COUNT] == 0.0
-        close, s = bars[row, CLOSE], sigma[row]
-        fast = _average(state, FAST_AVERAGE, close, FAST, first)
-        slow = _average(state, SLOW_AVERAGE, close, SLOW, first)
-        turnover = _average(state, TURNOVER, close * bars[row, VOLUME], TURNOVER_SPAN, first)
+        close, s, first = bars[row, CLOSE], sigma[row], count == 0
+        fast = _moved(fast, close, FAST, first)
+        slow = _moved(slow, close, SLOW, first)
+        turnover = _moved(turnover, close * bars[row, VOLUME], TURNOVER_SPAN, first)
         codes[row, 0], codes[row, 1] = 0.0, 0.0
         if math.isfinite(s):
-            known = int(state[KNOWN_SIGMAS])
-            codes[row, 0] = _rank(state, SIGMAS_FROM, known, s)
-            state[KNOWN_SIGMAS] = known + 1
+            codes[row, 0] = _rank(sigmas, sigmas_sorted, known, s)
+            known += 1
             gap = math.log(fast / slow)
             codes[row, 1] = 3.0 if gap > TREND_GAP * s else (1.0 if gap < -TREND_GAP * s else 2.0)
-        third = _rank(state, TURNOVERS_FROM, count, turnover)
+        third = _rank(turnovers, turnovers_sorted, count, turnover)
         codes[row, 2] = third if turnover > 0.0 else 0.0
-        state[COUNT] = count + 1
+        count += 1
+    state[COUNT], state[KNOWN_SIGMAS] = count, known
+    state[FAST_AVERAGE], state[SLOW_AVERAGE], state[TURNOVER] = fast, slow, turnover
+
+
+@njit(cache=True, error_model="numpy")
+def _moved(average: float, value: float, span: float, first: bool) -> float:
+    """An exponential average after one more value."""
+    return value if first else average + 2.0 / (span + 1.0) * (value - average)

@@ -10,6 +10,7 @@ Batch is the live loop run over many bars, so both agree to the last bit whereve
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -29,8 +30,7 @@ CONDITIONS = ("volatility", "trend", "liquidity", "session")
 PRICES = ("open", "high", "low", "close", "volume")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One bar's features (k,), the deviation of its one-bar log returns (NaN in warm-up) and its conditions."""
 
     features: Floats
@@ -72,21 +72,25 @@ class SymbolStream:
         self._around = context.empty_state(self._context)
         self._market = market.empty_state()
         self._sessions = SessionNames(venue, interval_seconds)
-        self._bar = np.empty((1, 1 + len(PRICES)))
+        self._bar, self._reference = np.empty((1, 1 + len(PRICES))), np.empty(1)
+        self._cells = self._bar.reshape(-1)
         self.last_open_time: datetime | None = None
 
     def push(self, bar: Bar, reference: float = math.nan) -> Row:
         """Take one bar, with the newest close of the market's reference, and return its row."""
         if self.last_open_time is not None and bar.open_time <= self.last_open_time:
             raise _disorder(self.last_open_time)
-        self._bar[0] = (bar.open_time.timestamp(), bar.open, bar.high, bar.low, bar.close, bar.volume)
-        matrix, sigma, codes = self._take(self._bar, np.array([reference]))
+        cells, self._reference[0] = self._cells, reference
+        cells[0], cells[1], cells[2] = bar.open_time.timestamp(), bar.open, bar.high
+        cells[3], cells[4], cells[5] = bar.low, bar.close, bar.volume
+        matrix, sigma, codes = self._take(self._bar, self._reference)
         self.last_open_time = bar.open_time
+        volatility, trend, liquidity = map(int, codes[0].tolist())
         conditions = {
-            name: names[int(code)] for (name, names), code in zip(market.NAMES.items(), codes[0], strict=True)
-        }
-        conditions["session"] = self._sessions.one(bar.open_time)
-        return Row(matrix[0], float(sigma[0]), conditions)
+            "volatility": market.VOLATILITY[volatility], "trend": market.TREND[trend],
+            "liquidity": market.LIQUIDITY[liquidity], "session": self._sessions.one(bar.open_time),
+        }  # fmt: skip
+        return Row(matrix[0], sigma.item(), conditions)
 
     def extend(self, bars: pl.DataFrame) -> History:
         """Take many bars (a bar frame of this symbol, sorted by open time) and return all their rows.
