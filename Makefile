@@ -13,7 +13,7 @@ export TP_HOME_DIR := $(HOME_DIR)
 # Two dozen processes import the same libraries: compiled once, their starts take half the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test lint types contracts check lock denials install clean
+.PHONY: help run test lint types contracts check lock denials report install clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,6 +39,15 @@ contracts: $(STAMP) ## the import direction between the rooms
 
 denials: $(STAMP) ## write docs/denials.md anew from the codes
 	@$(BIN)/python -m trading_platform.execution.denials_page > docs/denials.md
+
+MARKET_DATA ?= ../shared/market_data
+
+report: $(STAMP) ## write docs/learning-report.md anew from real bars (MARKET_DATA=folder)
+	@mkdir -p $(HOME_DIR)/report
+	@evaluate() { $(BIN)/trading-platform learn evaluate --data $(MARKET_DATA)/$$1 --horizon $$2 --out $(HOME_DIR)/report/$$1.json; }; \
+		evaluate binance_1h 12 && evaluate nifty_1m_2021 30 && evaluate nse_daily 10
+	@$(BIN)/trading-platform learn report $(HOME_DIR)/report/binance_1h.json $(HOME_DIR)/report/nifty_1m_2021.json \
+		$(HOME_DIR)/report/nse_daily.json --out docs/learning-report.md
 
 install: $(STAMP) ## create .venv with the locked dependencies
 

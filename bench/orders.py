@@ -220,7 +220,9 @@ async def singly(
             await engine.lease.check(session)
             await move_cursor(session, DATASET, given.seq, given.available_at)
             (intent,) = (
-                await write_intents(session, decisions, given.available_at, engine.lease.epoch, issued_at)
+                await write_intents(
+                    session, decisions, given.available_at, engine.lease.epoch, issued_at, given.available_at
+                )
             ).values()
         written = time.perf_counter()
         result = await portfolio.venue.place_market(

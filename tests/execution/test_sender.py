@@ -83,7 +83,7 @@ async def desk(databases: Databases, *faults: str) -> AsyncIterator[Desk]:
         async with databases.group_async(GROUP) as session:
             await lease.check(session)
             await move_cursor(session, DatasetId("d"), 1, NOW)
-            (intent,) = (await write_intents(session, decisions, NOW, lease.epoch, issued_at)).values()
+            (intent,) = (await write_intents(session, decisions, NOW, lease.epoch, issued_at, NOW)).values()
         try:
             yield Desk(databases, exchange, Sender(databases, lease), account, intent, issued_at)
         finally:

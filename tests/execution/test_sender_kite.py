@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import DatasetId, GroupId, Symbol, UserId
+from trading_platform.markets.sessions import session_of
 from trading_platform.sandbox.server import Sandbox
 from trading_platform.sandbox.standalone import Wishes, addresses, build
 from trading_platform.storage.databases import Databases
@@ -44,6 +45,8 @@ class Desk:
     intent: Intent
     issued_at: datetime
     instruments: dict[Symbol, Any]
+    clock: list[datetime]
+    """The market's, as venue and sender see it."""
 
     def fault(self, **fault: Any) -> None:
         assert self.sandbox.kite is not None
@@ -78,7 +81,8 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(databases: Databases, folder: Path) -> AsyncIterator[Desk]:
+async def desk(databases: Databases, folder: Path, down: timedelta = timedelta(0)) -> AsyncIterator[Desk]:
+    """`down`: how long after its decision the order is sent, by the market's clock."""
     wishes = Wishes(limits=False, seed=3)
     sandbox, token = build(wishes, folder)
     async with sandbox.running("127.0.0.1", 0):
@@ -87,7 +91,8 @@ async def desk(databases: Databases, folder: Path) -> AsyncIterator[Desk]:
         transport = KiteTransport(where["api_key"], None, root=where["root"], timeout_seconds=1.0)
         await open_session(transport, where["request_token"], where["api_secret"])
         market_time = datetime.fromtimestamp(sandbox.exchange.now / 1_000, UTC)
-        venue = ZerodhaVenue(transport, lambda: market_time)
+        clock = [market_time + down]
+        venue = ZerodhaVenue(transport, lambda: clock[0])
         instruments = dict(await venue.instruments())
         account = portfolio(venue=venue, currency="INR", cash=D(100_000))
         last = sandbox.exchange.markets[INFY].last
@@ -99,9 +104,12 @@ async def desk(databases: Databases, folder: Path) -> AsyncIterator[Desk]:
         async with databases.group_async(GROUP) as session:
             await lease.check(session)
             await move_cursor(session, DatasetId("d"), 1, market_time)
-            (intent,) = (await write_intents(session, decisions, market_time, lease.epoch, issued_at)).values()
+            (intent,) = (
+                await write_intents(session, decisions, market_time, lease.epoch, issued_at, clock[0])
+            ).values()
         try:
-            yield Desk(databases, sandbox, Sender(databases, lease), account, intent, issued_at, instruments)
+            sender = Sender(databases, lease, lambda: clock[0])
+            yield Desk(databases, sandbox, sender, account, intent, issued_at, instruments, clock)
         finally:
             await venue.close()
             await databases.aclose()
@@ -163,6 +171,21 @@ async def test_an_order_that_never_arrived_is_not_sent_again_by_itself(group: Da
         for _ in range(5):
             assert await made.settle() == 1
         assert (await made.books())[:2] == ("UNKNOWN", "UNKNOWN"), "an unknown never becomes a refusal by waiting"
+        assert made.at_broker == []
+
+
+async def test_what_was_sent_late_is_proven_absent_by_the_book_of_the_day_it_was_sent_on(
+    group: Databases, tmp_path: Path
+) -> None:
+    """An engine that was down for a week catches up: what it decides on is last week's, what it sends is of today."""
+    async with desk(group, tmp_path, timedelta(days=7)) as made:
+        made.fault(kind="server_error", route=PLACE, status=502, accepted=False)
+        await made.send()
+        closes = session_of("NSE", made.clock[0].date())[-1].ends
+        for after_close, unknown in ((4, 1), (6, 0)):
+            made.clock[0] = closes + timedelta(minutes=after_close)
+            assert await made.settle() == unknown
+        assert (await made.books())[0] == "ABANDONED"
         assert made.at_broker == []
 
 

@@ -120,7 +120,7 @@ class Room:
         found = await self.keeper.make_way(found, self.instruments, now, now.timestamp())
         sender, issued_at = self.keeper.sender, datetime.now(UTC)
         async with self.databases.group_async(GROUP) as session:
-            intents = await write_intents(session, found, now, sender.lease.epoch, issued_at)
+            intents = await write_intents(session, found, now, sender.lease.epoch, issued_at, now)
         for intent in intents.values():
             await sender.send(self.account, intent, self.instruments[BTC], issued_at, now.timestamp())
 

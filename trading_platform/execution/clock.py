@@ -1,7 +1,7 @@
 """The engine's side of market time: in a replay it tells the sandbox when it has finished with a step."""
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 import aiohttp
@@ -22,6 +22,10 @@ class MarketClock(Protocol):
         """The clock that orders per second are counted by. In a replay it is market time, so that speed is no limit."""
         ...
 
+    def now(self, market_time: datetime | None) -> datetime:
+        """The market's clock, by which sessions open and close. `market_time`: up to when data are known."""
+        ...
+
     async def done(self, market_time: datetime) -> None: ...
 
     async def close(self) -> None: ...
@@ -34,6 +38,9 @@ class WallClock:
 
     def seconds(self, market_time: datetime) -> float:
         return time.time()
+
+    def now(self, market_time: datetime | None) -> datetime:
+        return datetime.now(UTC)
 
     async def done(self, market_time: datetime) -> None:
         """Nothing to tell."""
@@ -56,6 +63,9 @@ class ReplayClock:
 
     def seconds(self, market_time: datetime) -> float:
         return market_time.timestamp()
+
+    def now(self, market_time: datetime | None) -> datetime:
+        return market_time or datetime.now(UTC)
 
     async def done(self, market_time: datetime) -> None:
         body = {"participant": self._participant, "market_time": market_time.isoformat()}

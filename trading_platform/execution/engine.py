@@ -84,7 +84,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.lease = GroupLease(self.databases, self.group_id, process_name())
-        self.sender = Sender(self.databases, self.lease)
+        self.sender = Sender(self.databases, self.lease, self._market_now)
         self.stops = StopKeeper(self.sender, self.dataset_id)
         self.portfolios: list[Portfolio] = []
         self.instruments: dict[Symbol, Instrument] = {}
@@ -197,7 +197,7 @@ class Engine:
                 await self.breakers.load(session)
                 self.portfolios = await load_portfolios(
                     self.databases, self.group_id, session, self.dataset_id, self.live_venue, self.market_time,
-                    lambda: self._now() or datetime.now(UTC), self.breakers.venue,
+                    self._market_now, self.breakers.venue,
                 )  # fmt: skip
             if self.portfolios or self.stop.is_set():
                 break
@@ -322,7 +322,9 @@ class Engine:
         async with self.databases.group_async(self.group_id) as session:
             await self.lease.check(session)
             await move_cursor(session, self.dataset_id, seq, market_time)
-            intents = await write_intents(session, decisions, market_time, self.lease.epoch, issued_at)
+            intents = await write_intents(
+                session, decisions, market_time, self.lease.epoch, issued_at, self._market_now()
+            )
         self._cursor_on_disk = seq
         if denied := sum(decision.denial is not None for decision in decisions):
             metrics.ORDERS.labels(self.group_id, "denied").inc(denied)
@@ -426,6 +428,9 @@ class Engine:
         """Market time as far as it is known."""
         known = [moment for moment in (self.market_time, self.scored_through) if moment is not None]
         return max(known, default=None)
+
+    def _market_now(self) -> datetime:
+        return self.clock.now(self._now())
 
     def _clock_seconds(self) -> float:
         return self.clock.seconds(self._now() or datetime.now(UTC))

@@ -25,9 +25,14 @@ async def move_cursor(session: AsyncSession, dataset_id: DatasetId, seq: int, ma
 
 
 async def write_intents(
-    session: AsyncSession, decisions: Sequence[Decision], market_time: datetime, epoch: int, issued_at: datetime
-) -> dict[str, Intent]:
-    """Write the decisions that are new; returns the intents to be sent, by id. Wall time `issued_at` is signed later."""
+    session: AsyncSession, decisions: Sequence[Decision], market_time: datetime, epoch: int, issued_at: datetime,
+    market_sent_at: datetime,
+) -> dict[str, Intent]:  # fmt: skip
+    """Write the decisions that are new; returns the intents to be sent, by id.
+
+    They were decided on what was known at `market_time`, and go out now: `issued_at` is wall time, which is signed later,
+    `market_sent_at` the market's clock.
+    """
     if not decisions:
         return {}
     rows = [_columns(decision, market_time, epoch) for decision in decisions]
@@ -40,7 +45,7 @@ async def write_intents(
             continue
         trail.planned(session, decision.portfolio, intent, decision.signal)
         if decision.denial is None:
-            session.add_all(on_the_way(intent, epoch, issued_at))
+            session.add_all(on_the_way(intent, epoch, issued_at, market_sent_at))
             to_send[intent.intent_id] = intent
     return to_send
 
@@ -77,11 +82,11 @@ def _columns(decision: Decision, market_time: datetime, epoch: int) -> dict[str,
     }
 
 
-def on_the_way(intent: Intent, epoch: int, issued_at: datetime) -> tuple[Outbox, Order]:
+def on_the_way(intent: Intent, epoch: int, issued_at: datetime, market_sent_at: datetime) -> tuple[Outbox, Order]:
     """The rows of an intent that is sent as soon as they are committed."""
     outbox = Outbox(
         intent_id=intent.intent_id, user_id=intent.user_id, account_id=intent.account_id, state="SENDING", epoch=epoch,
-        sent_at=issued_at,
+        sent_at=issued_at, market_sent_at=market_sent_at,
     )  # fmt: skip
     order = Order(
         user_id=intent.user_id, client_order_id=intent.client_order_id, intent_id=intent.intent_id,

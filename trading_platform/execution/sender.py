@@ -11,7 +11,7 @@ than its receive window. So "no such order" after that window holds for good, ev
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -61,6 +61,8 @@ class Sender:
 
     databases: Databases
     lease: GroupLease
+    market_now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    """The market's clock: in whose session an order is sent."""
 
     async def send(
         self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime, clock_seconds: float
@@ -255,7 +257,7 @@ class Sender:
         elif outbox.verdict:
             await self._believe(portfolio, intent, outbox.verdict, venue_order_id, instrument)
         # What the venue once had is not absent, whatever it says now: it is asked again, and never sent again.
-        elif venue_order_id is not None or not self._proven_absent(portfolio, intent, outbox):
+        elif venue_order_id is not None or not self._proven_absent(portfolio, outbox):
             await self._probe_later(portfolio, intent, outbox)
         else:
             return True
@@ -291,8 +293,9 @@ class Sender:
         portfolio.unknown.discard(Symbol(intent.symbol))
         portfolio.working.discard(Symbol(intent.symbol))
 
-    def _proven_absent(self, portfolio: Portfolio, intent: Intent, outbox: Outbox) -> bool:
-        return outbox.sent_at is not None and portfolio.venue.proves_absence(outbox.sent_at, intent.market_time)
+    def _proven_absent(self, portfolio: Portfolio, outbox: Outbox) -> bool:
+        sent_at, market_sent_at = outbox.sent_at, outbox.market_sent_at
+        return bool(sent_at and market_sent_at and portfolio.venue.proves_absence(sent_at, market_sent_at))
 
     async def _issue(self, portfolio: Portfolio, intent: Intent, *, attempt: bool) -> datetime:
         """Stamp an order anew, in the books first; `attempt`: it was on the wire before.
@@ -310,7 +313,9 @@ class Sender:
             order.sent_at, order.epoch, order.updated_at = issued_at, self.lease.epoch, func.clock_timestamp()
             await session.execute(
                 update(Outbox).where(Outbox.intent_id == intent.intent_id)
-                .values(state="SENDING", sent_at=issued_at, epoch=self.lease.epoch)
+                .values(
+                    state="SENDING", sent_at=issued_at, market_sent_at=self.market_now(), epoch=self.lease.epoch
+                )
             )  # fmt: skip
             if attempt:
                 trail.note(session, portfolio, row, "SEND", "SENDING", f"attempt {row.attempts + 1}")

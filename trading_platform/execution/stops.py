@@ -212,7 +212,7 @@ class StopKeeper:
                 if intent is None:
                     continue  # written by a life of this engine that has ended; it is being asked for
                 trail.protected(session, portfolio, intent)
-                session.add_all(on_the_way(intent, lease.epoch, issued_at))
+                session.add_all(on_the_way(intent, lease.epoch, issued_at, self.sender.market_now()))
                 by_account.setdefault(portfolio.account_id, []).append((portfolio, intent))
 
         async def send(account: list[tuple[Portfolio, Intent]]) -> None:

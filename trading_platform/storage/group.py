@@ -230,6 +230,8 @@ class Outbox(GroupBase):
     epoch: Mapped[int] = mapped_column(BigInteger)
     next_try_at: Mapped[Time] = mapped_column(server_default=NOW)
     sent_at: Mapped[Time | None]
+    market_sent_at: Mapped[Time | None]
+    """By the market's clock: of which session the order is, whenever it was decided."""
     verdict: Mapped[Json | None]
     """What an operator said of the order: {outcome, fills, by}. The engine carries it out if the venue knows no better."""
     created_at: Mapped[Time] = mapped_column(server_default=NOW)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -130,13 +130,19 @@ def _run(group: str, dataset: str, *, standby: bool) -> None:
     from trading_platform.settings import settings
     from trading_platform.storage.databases import Databases
 
+    class DataClock(WallClock):
+        """Waits for nobody, and yet its days pass in minutes: the market's time is that of its data."""
+
+        def now(self, market_time: datetime | None) -> datetime:
+            return market_time or super().now(market_time)
+
     settings.cache_clear()
     current = settings()
     logs.configure(f"engine:{group}", current)
 
     async def serve() -> None:
         databases = Databases(current, pool_size=4, asleep_after=lease.TTL)
-        service = Engine(databases, GroupId(group), DatasetId(dataset), WallClock(), standby=standby)
+        service = Engine(databases, GroupId(group), DatasetId(dataset), DataClock(), standby=standby)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, service.stop.set)
         await service.run()
 

@@ -171,10 +171,10 @@ class OrderVenue(Protocol):
         """The order of that client id with all its fills; None where the venue says that there is none."""
         ...
 
-    def proves_absence(self, issued_at: datetime, decided_at: datetime) -> bool:
+    def proves_absence(self, issued_at: datetime, market_sent_at: datetime) -> bool:
         """Whether "no such order", said now, proves that an order never arrived and never will.
 
-        `issued_at` is wall time, `decided_at` market time.
+        `issued_at` is wall time, `market_sent_at` the market's clock at the same moment.
         """
         ...
 

@@ -272,18 +272,18 @@ class ZerodhaVenue:
         filled_first = sorted(mine, key=lambda row: int(row.get("filled_quantity") or 0))
         return await self._accepted(filled_first[-1])
 
-    def proves_absence(self, issued_at: datetime, decided_at: datetime) -> bool:
-        """Within the day nothing does. After the session that the order was for the day's book is whole, and says so for
-        half a day; later it is another day's book, and a person has to look."""
-        closed = self._session_over(decided_at)
+    def proves_absence(self, issued_at: datetime, market_sent_at: datetime) -> bool:
+        """Within the day nothing does. After the session that the order was sent in or for, the day's book is whole, and
+        says so for half a day; later it is another day's book, and a person has to look."""
+        closed = self._session_over(market_sent_at)
         return closed <= self.now() < closed + BOOK_OF_THE_DAY
 
-    def _session_over(self, decided_at: datetime) -> datetime:
-        """When the session of an order that was decided on then is over, for certain."""
-        day = decided_at.astimezone(IST).date()
+    def _session_over(self, sent_at: datetime) -> datetime:
+        """When the session of an order that was sent then is over, for certain."""
+        day = sent_at.astimezone(IST).date()
         for offset in range(LONGEST_CLOSURE_DAYS):
             spans = session_of("NSE", day + timedelta(days=offset))
-            if spans and spans[-1].ends > decided_at:
+            if spans and spans[-1].ends > sent_at:
                 return spans[-1].ends + AFTER_CLOSE
         return datetime.max.replace(tzinfo=UTC) - BOOK_OF_THE_DAY
 

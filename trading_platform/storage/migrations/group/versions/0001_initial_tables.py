@@ -261,6 +261,7 @@ def upgrade() -> None:
     sa.Column('epoch', sa.BigInteger(), nullable=False),
     sa.Column('next_try_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('sent_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('market_sent_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('verdict', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.PrimaryKeyConstraint('intent_id', name=op.f('pk_outbox')),
