@@ -288,7 +288,12 @@ def settled(deployment: Deployment) -> bool:
             )
         )
         consumed = session.scalars(select(SignalCursor.seq)).one_or_none()
-    return unfinished == 0 and consumed == deployment.seq
+        # An entry is filled a moment before its stop is even planned: the last word is the stop's.
+        held = set(session.scalars(select(Position.entry_intent_id).where(Position.quantity > 0)))
+        protected = set(
+            session.scalars(select(Intent.entry_intent_id).where(Intent.purpose == "stop", Intent.state == "SUBMITTED"))
+        )
+    return unfinished == 0 and consumed == deployment.seq and held <= protected
 
 
 def assert_cash_adds_up(

@@ -81,9 +81,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(databases: Databases, folder: Path, down: timedelta = timedelta(0)) -> AsyncIterator[Desk]:
-    """`down`: how long after its decision the order is sent, by the market's clock."""
-    wishes = Wishes(limits=False, seed=3)
+async def desk(
+    databases: Databases, folder: Path, down: timedelta = timedelta(0), start: datetime | None = None
+) -> AsyncIterator[Desk]:
+    """`down`: how long after its decision the order is sent, by the market's clock, which begins at `start`."""
+    wishes = Wishes(limits=False, seed=3, start=start)
     sandbox, token = build(wishes, folder)
     async with sandbox.running("127.0.0.1", 0):
         await sandbox.clock.advance(steps=20)

@@ -257,7 +257,7 @@ class Sender:
         elif outbox.verdict:
             await self._believe(portfolio, intent, outbox.verdict, venue_order_id, instrument)
         # What the venue once had is not absent, whatever it says now: it is asked again, and never sent again.
-        elif venue_order_id is not None or not self._proven_absent(portfolio, outbox):
+        elif venue_order_id is not None or not self._proven_absent(portfolio, intent, outbox):
             await self._probe_later(portfolio, intent, outbox)
         else:
             return True
@@ -293,9 +293,9 @@ class Sender:
         portfolio.unknown.discard(Symbol(intent.symbol))
         portfolio.working.discard(Symbol(intent.symbol))
 
-    def _proven_absent(self, portfolio: Portfolio, outbox: Outbox) -> bool:
-        sent_at, market_sent_at = outbox.sent_at, outbox.market_sent_at
-        return bool(sent_at and market_sent_at and portfolio.venue.proves_absence(sent_at, market_sent_at))
+    def _proven_absent(self, portfolio: Portfolio, intent: Intent, outbox: Outbox) -> bool:
+        contract, sent_at, market_sent_at = Symbol(intent.contract), outbox.sent_at, outbox.market_sent_at
+        return bool(sent_at and market_sent_at and portfolio.venue.proves_absence(contract, sent_at, market_sent_at))
 
     async def _issue(self, portfolio: Portfolio, intent: Intent, *, attempt: bool) -> datetime:
         """Stamp an order anew, in the books first; `attempt`: it was on the wire before.

@@ -187,13 +187,14 @@ class StopKeeper:
         self, portfolio: Portfolio, held: Holding, instruments: Mapping[Symbol, Instrument], market_time: datetime,
         clock_seconds: float,
     ) -> bool:  # fmt: skip
-        """Whether a position wants a stop; one of another size than it is withdrawn first."""
+        """Whether a position wants a stop that its venue takes now; one of another size than it is withdrawn first."""
         if held.symbol in portfolio.unsettled or held.contract not in instruments:
             return False
         terms, resting = terms_of(held, instruments[held.contract], 0), portfolio.stops.get(held.key)
         if resting is not None and (terms is None or resting.quantity != terms.quantity):
             await self._withdraw(portfolio, held.key, instruments, market_time, clock_seconds)
-        return terms is not None and held.key not in portfolio.stops and held.key in portfolio.holdings
+        wanted = terms is not None and held.key not in portfolio.stops and held.key in portfolio.holdings
+        return wanted and portfolio.venue.takes_stops(held.contract)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 

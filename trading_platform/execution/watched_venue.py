@@ -50,8 +50,11 @@ class WatchedVenue:
     def needs_login(self, needs: bool) -> None:
         self.venue.needs_login = needs
 
-    def proves_absence(self, issued_at: datetime, market_sent_at: datetime) -> bool:
-        return self.venue.proves_absence(issued_at, market_sent_at)
+    def proves_absence(self, contract: Symbol, issued_at: datetime, market_sent_at: datetime) -> bool:
+        return self.venue.proves_absence(contract, issued_at, market_sent_at)
+
+    def takes_stops(self, contract: Symbol) -> bool:
+        return self.venue.takes_stops(contract)
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
         return self.venue.contract_for(symbol, at)

@@ -142,7 +142,7 @@ class Clock:
                 await self._started.wait()
             self.state = "running"
             began = time.monotonic()
-            if self._until is not None and step.time > self._until:
+            while self._until is not None and step.time > self._until:
                 await self._take_step(Step(self._until, []))
                 await self._pause(began)
             await self._take_step(step)

@@ -4,10 +4,11 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from trading_platform.execution.books import SETTLING
 from trading_platform.storage.databases import Databases
@@ -107,11 +108,18 @@ def _compare(databases: Databases, traded: Traded, theirs: Mapping[str, Any], ve
     _compare_money(traded, fills, positions, theirs, verdict, say)
 
 
-def unsettled(databases: Databases, traded: Traded, theirs: Mapping[str, Any]) -> list[Intent]:
-    """Intents that are neither finished nor rest at the exchange, for the next morning's opening."""
+def unsettled(
+    databases: Databases, traded: Traded, theirs: Mapping[str, Any], sent_before: datetime | None = None
+) -> list[Intent]:
+    """Intents that are neither finished nor rest at the exchange, for the next morning's opening.
+
+    `sent_before` (market time): without those that were sent later, for a session that is to come.
+    """
     rests = {str(row["client_order_id"]) for row in theirs["orders"] if row["state"] in OPEN_AT_VENUE}
     with databases.group(traded.group_id) as session:
         open_rows = (Outbox.intent_id == Intent.intent_id) & (Outbox.state != SETTLING)
+        if sent_before is not None:
+            open_rows &= or_(Outbox.market_sent_at.is_(None), Outbox.market_sent_at < sent_before)
         waiting = session.scalars(select(Intent).join(Outbox, open_rows)).all()
     return [each for each in waiting if _name(traded, each.client_order_id) not in rests]
 

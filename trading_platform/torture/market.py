@@ -22,7 +22,7 @@ HELD = timedelta(minutes=3)
 STILL_GOOD = timedelta(minutes=30)
 """A minute of the market passes in a moment here: an engine that has just taken over still enters."""
 BARRIER = Decimal("0.002")
-LAST_ENTRY, AFTER_DAY = time(15, 25), time(16, 10)
+LAST_ENTRY, AFTER_MARKET, AFTER_DAY = time(15, 25), time(16), time(16, 10)
 WATCHER = {"account_id": "watcher", "api_key": "key-watcher", "api_secret": "secret-watcher"}
 
 
@@ -50,6 +50,11 @@ class Market:
     @property
     def day_is_over(self) -> bool:
         return self.now.astimezone(IST).time() >= LAST_ENTRY
+
+    @property
+    def after_market(self) -> datetime:
+        """From when on this day's orders are for the next one."""
+        return datetime.combine(self.now.astimezone(IST).date(), AFTER_MARKET, IST)
 
     def close_day(self) -> None:
         """On to the evening of the same day, where the day's book of orders is whole."""

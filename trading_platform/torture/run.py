@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -190,11 +191,14 @@ class Torture:
             log.warning("step_missed", error=f"{type(error).__name__}: {error}"[:200])
 
     def _close_day(self) -> None:
-        """Evening: the day's book is whole, and every open outcome has to be settled before the next day begins."""
+        """Evening: the day's book is whole, and every outcome of the day has to be settled before the next one begins.
+
+        What an engine sends in the evening itself is an after-market order: tomorrow's book tells of it.
+        """
         deadline = time.monotonic() + (SABOTAGED_SECONDS if self.wishes.sabotage else SETTLE_SECONDS)
         while True:
             self.market.close_day()
-            open_outcomes = self._open_outcomes()
+            open_outcomes = self._open_outcomes(self.market.after_market)
             if not open_outcomes:
                 self.days += 1
                 return
@@ -206,10 +210,12 @@ class Torture:
             self._look_after_engines()
             time.sleep(0.1)
 
-    def _open_outcomes(self) -> int:
+    def _open_outcomes(self, sent_before: datetime | None = None) -> int:
         """Orders that are neither finished nor rest: what never arrived goes out again in the evening, and may."""
         databases, theirs = self.deployment.databases, self.exchange.tell("/books")
-        return sum(len(unsettled(databases, each, theirs[each.account_id])) for each in self.deployment.traded)
+        return sum(
+            len(unsettled(databases, each, theirs[each.account_id], sent_before)) for each in self.deployment.traded
+        )
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -225,6 +231,9 @@ class Torture:
                 time.sleep(0.01)
             self._spawn(slot)
         self._close_day()
+        if self._open_outcomes():  # sent on this evening by engines that were killed then
+            self.market.step()
+            self._close_day()
         time.sleep(LEASE_SECONDS + 1.0)
         return compare_at_rest(self.deployment.databases, self.deployment.traded, lambda: self.exchange.tell("/books"))
 

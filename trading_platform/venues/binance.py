@@ -175,7 +175,10 @@ class BinanceVenue:
             fills = [_fill(trade, "id", trade["time"]) for trade in trades]
             return _accepted(number, order, fills)
 
-    def proves_absence(self, issued_at: datetime, market_sent_at: datetime) -> bool:
+    def takes_stops(self, contract: Symbol) -> bool:
+        return True
+
+    def proves_absence(self, contract: Symbol, issued_at: datetime, market_sent_at: datetime) -> bool:
         """The exchange refuses what comes later than its receive window."""
         return datetime.now(UTC) - issued_at > RECV_WINDOW + ABSENCE_MARGIN
 

@@ -160,6 +160,10 @@ class OrderVenue(Protocol):
         """
         ...
 
+    def takes_stops(self, contract: Symbol) -> bool:
+        """Whether a stop sent now would be taken, as far as the clock goes: nothing is asked."""
+        ...
+
     async def cancel(self, client_order_id: ClientOrderId, contract: Symbol) -> Result:
         """Cancel an order by its client order id. Whatever it says, ask for the order to learn its end.
 
@@ -171,8 +175,8 @@ class OrderVenue(Protocol):
         """The order of that client id with all its fills; None where the venue says that there is none."""
         ...
 
-    def proves_absence(self, issued_at: datetime, market_sent_at: datetime) -> bool:
-        """Whether "no such order", said now, proves that an order never arrived and never will.
+    def proves_absence(self, contract: Symbol, issued_at: datetime, market_sent_at: datetime) -> bool:
+        """Whether "no such order", said now, proves that an order in `contract` never arrived and never will.
 
         `issued_at` is wall time, `market_sent_at` the market's clock at the same moment.
         """

@@ -111,7 +111,9 @@ async def test_an_order_that_was_taken_but_not_answered_is_found_however_it_ende
         (friday.replace(hour=23), True), (friday + timedelta(days=1), False),
     ):  # fmt: skip
         venue.now = lambda clock=clock: clock
-        assert venue.proves_absence(datetime.now(UTC), friday) is proven, "only the whole book of its own day does"
+        assert venue.proves_absence(SYMBOL, datetime.now(UTC), friday) is proven, (
+            "only the whole book of its own day does"
+        )
     for status, filled, state in (
         ("COMPLETE", 1, "FILLED"), ("REJECTED", 0, "REJECTED"), ("CANCELLED", 0, "CANCELLED"), ("OPEN", 0, "WORKING"),
     ):  # fmt: skip
@@ -126,6 +128,50 @@ async def test_an_order_that_was_taken_but_not_answered_is_found_however_it_ende
     kite.answers[BOOK] = (502, b"")
     with pytest.raises(QueryFailedError):
         await venue.find_order(OURS, SYMBOL)
+    await venue.close()
+
+
+FUTURE = Symbol("NIFTY26NOVFUT")
+MONDAY_CLOSE = "2026-11-23 16:05"
+
+
+@pytest.mark.parametrize(
+    ("contract", "sent", "proven_from"),
+    [
+        (SYMBOL, "2026-11-20 08:57", "2026-11-20 16:05"), (SYMBOL, "2026-11-20 15:45", "2026-11-20 16:05"),
+        (SYMBOL, "2026-11-20 15:59", "2026-11-20 16:05"), (SYMBOL, "2026-11-20 16:00", MONDAY_CLOSE),
+        (SYMBOL, "2026-11-22 12:00", MONDAY_CLOSE), (FUTURE, "2026-11-20 09:05", "2026-11-20 15:45"),
+        (FUTURE, "2026-11-20 15:44", "2026-11-20 15:49"), (FUTURE, "2026-11-20 15:45", "2026-11-23 15:45"),
+    ],
+)  # fmt: skip
+async def test_an_order_is_proven_absent_by_the_session_that_it_was_sent_in_or_for(
+    venue: ZerodhaVenue, contract: Symbol, sent: str, proven_from: str
+) -> None:
+    """After-market orders are taken from 16:00 for shares and from 15:45 for derivatives: those are tomorrow's."""
+    sent_at, proven_at = (datetime.fromisoformat(each).replace(tzinfo=IST) for each in (sent, proven_from))
+    for clock, proven in (
+        (sent_at, False), (proven_at - timedelta(seconds=1), False), (proven_at, True),
+        (proven_at + timedelta(hours=13), False),
+    ):  # fmt: skip
+        venue.now = lambda clock=clock: clock
+        assert venue.proves_absence(contract, datetime.now(UTC), sent_at) is proven, clock
+    assert not venue.proves_absence(Symbol("NEVERLISTED"), datetime.now(UTC), sent_at)
+    await venue.close()
+
+
+@pytest.mark.parametrize(
+    ("clock", "share", "future"),
+    [
+        ("08:57", True, True), ("08:59", False, True), ("09:01", False, True), ("09:12", False, False),
+        ("09:15", True, True), ("15:29", True, True), ("15:35", False, True), ("15:41", False, False),
+        ("15:45", False, True), ("16:00", True, True), ("23:00", True, True),
+    ],
+)  # fmt: skip
+async def test_stops_are_taken_in_continuous_trading_and_overnight(
+    venue: ZerodhaVenue, clock: str, share: bool, future: bool
+) -> None:
+    venue.now = lambda: datetime.fromisoformat(f"2026-11-20 {clock}").replace(tzinfo=IST)
+    assert (venue.takes_stops(SYMBOL), venue.takes_stops(FUTURE)) == (share, future)
     await venue.close()
 
 

@@ -205,7 +205,7 @@ class ZerodhaVenue:
         order = KiteOrder(
             traded.exchange, traded.tradingsymbol, "BUY" if side == "buy" else "SELL", int(quantity),
             "NRML" if traded.is_derivative else "CNC", "MARKET",
-            variety="amo" if amo_window("NFO" if traded.is_derivative else "NSE", now) else "regular",
+            variety="amo" if amo_window(_segment_of(traded), now) else "regular",
             market_protection=BROKERS_OWN_PROTECTION, tag=tag,
         )  # fmt: skip
         return order, Surroundings(traded, now, closing_auction=self._has_auction(traded), freeze=self._freeze)
@@ -228,6 +228,16 @@ class ZerodhaVenue:
         if denial := denied(stop, around):
             return Refused(denial.code, str(denial))
         return await self.place(stop, reducing=True)
+
+    def takes_stops(self, contract: Symbol) -> bool:
+        """In continuous trading, and overnight as after-market orders; opening and closing auctions take none."""
+        try:
+            traded = self._contract(contract)
+        except UnknownContractError:
+            return True  # its refusal says more than silence
+        segment, now = _segment_of(traded), self.now()
+        span = phase_at(segment, now, closing_auction=self._has_auction(traded))
+        return amo_window(segment, now) or "SL" in span.order_types
 
     async def cancel(self, client_order_id: ClientOrderId, contract: Symbol) -> Result:
         tag = tag_of(client_order_id)
@@ -272,20 +282,15 @@ class ZerodhaVenue:
         filled_first = sorted(mine, key=lambda row: int(row.get("filled_quantity") or 0))
         return await self._accepted(filled_first[-1])
 
-    def proves_absence(self, issued_at: datetime, market_sent_at: datetime) -> bool:
+    def proves_absence(self, contract: Symbol, issued_at: datetime, market_sent_at: datetime) -> bool:
         """Within the day nothing does. After the session that the order was sent in or for, the day's book is whole, and
         says so for half a day; later it is another day's book, and a person has to look."""
-        closed = self._session_over(market_sent_at)
-        return closed <= self.now() < closed + BOOK_OF_THE_DAY
-
-    def _session_over(self, sent_at: datetime) -> datetime:
-        """When the session of an order that was sent then is over, for certain."""
-        day = sent_at.astimezone(IST).date()
-        for offset in range(LONGEST_CLOSURE_DAYS):
-            spans = session_of("NSE", day + timedelta(days=offset))
-            if spans and spans[-1].ends > sent_at:
-                return spans[-1].ends + AFTER_CLOSE
-        return datetime.max.replace(tzinfo=UTC) - BOOK_OF_THE_DAY
+        try:
+            segment = _segment_of(self._contract(contract))
+        except UnknownContractError:
+            return False
+        closed = _session_over(segment, market_sent_at)
+        return closed is not None and closed <= self.now() < closed + BOOK_OF_THE_DAY
 
     async def balances(self) -> Mapping[str, Decimal]:
         margins, positions, holdings, orders = await asyncio.gather(
@@ -301,8 +306,7 @@ class ZerodhaVenue:
         now, named = self.now(), {}
         for contract in contracts:
             traded = self._contract(contract)
-            segment: Segment = "NFO" if traded.is_derivative else "NSE"
-            if phase_at(segment, now, closing_auction=self._has_auction(traded)).phase is Phase.CONTINUOUS:
+            if phase_at(_segment_of(traded), now, closing_auction=self._has_auction(traded)).phase is Phase.CONTINUOUS:
                 named[f"{traded.exchange}:{traded.tradingsymbol}"] = contract
         quotes = await Quotes(self.transport).full(sorted(named))
         return {named[name]: quote.top for name, quote in quotes.items()}
@@ -376,6 +380,23 @@ class ZerodhaVenue:
         if isinstance(as_result(answer, "read"), AuthLost):
             raise AuthLostError(self.account_id, str(answer))
         raise QueryFailedError(f"Zerodha did not answer {path}: {answer}")
+
+
+def _segment_of(traded: Contract) -> Segment:
+    return "NFO" if traded.is_derivative else "NSE"
+
+
+def _session_over(segment: Segment, sent_at: datetime) -> datetime | None:
+    """When the session of an order that was sent then is over, for certain; None beyond the known calendar.
+
+    What goes out between the close and the opening of the after-market window is of the day that closed: nothing takes it.
+    """
+    day = sent_at.astimezone(IST).date()
+    for offset in range(LONGEST_CLOSURE_DAYS):
+        spans = session_of(segment, day + timedelta(days=offset))
+        if spans and (sent_at < spans[-1].ends or not amo_window(segment, sent_at)):
+            return max(spans[-1].ends, sent_at) + AFTER_CLOSE
+    return None
 
 
 def rejection(row: Mapping[str, Any]) -> Refused:
