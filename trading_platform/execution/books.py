@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, func, select
+from sqlalchemy import Interval, bindparam, delete, func, null, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,6 +23,7 @@ from trading_platform.execution.probes import LATE_SECONDS
 from trading_platform.identifiers import StrategyId, Symbol, TradeId, VenueOrderId, content_id
 from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.group import EquityPoint, Fill, Intent, Order, Outbox, Outcome, Position
+from trading_platform.storage.types import table_of
 from trading_platform.venues.port import Accepted, VenueFill
 
 ZERO = Decimal(0)
@@ -32,7 +33,25 @@ SETTLING = "SETTLING"
 """Of an outbox row: the order has ended, and is still asked for as `probes.py` says, for fills that come late."""
 LOOK_AT_STOPS_AFTER = timedelta(seconds=15)
 """For a stop that waits: it is looked at with every bar as well."""
+_INTENT_AND_ORDER = (
+    select(Intent, Order)
+    .join(Order, (Order.user_id == Intent.user_id) & (Order.intent_id == Intent.intent_id))
+    .where(Intent.user_id == bindparam("user"), Intent.intent_id == bindparam("intent"))
+)
+_ASKING = insert(table_of(Outbox)).values(next_try_at=func.now() + bindparam("after", type_=Interval), verdict=null())
+_ASK_AGAIN = _ASKING.on_conflict_do_update(
+    index_elements=["intent_id"],
+    set_={
+        "state": _ASKING.excluded.state, "next_try_at": _ASKING.excluded.next_try_at, "verdict": _ASKING.excluded.verdict
+    },
+)  # fmt: skip
 log = structlog.get_logger(__name__)
+
+
+async def rows_of(session: AsyncSession, intent: Intent) -> tuple[Intent, Order]:
+    """Intent and order as the books have them now. While the order is held, the session need not ask for it again."""
+    found = await session.execute(_INTENT_AND_ORDER, {"user": intent.user_id, "intent": intent.intent_id})
+    return found.tuples().one()
 
 
 async def take_answer(
@@ -59,14 +78,12 @@ async def take_answer(
     order.updated_at = func.clock_timestamp()
     if new:
         await _move_position(session, portfolio, intent, new, instrument)
+    intent.state, intent.updated_at = "DONE" if after.done else "SUBMITTED", func.now()
     if after.done:
-        intent.state = "DONE"
         await (_forget if after.state == FILLED else _ask_for_late_fills)(session, intent)
     else:
-        intent.state = "SUBMITTED"
         wait = LOOK_AT_STOPS_AFTER if intent.purpose == "stop" else ASK_AGAIN_AFTER
         await _ask_again(session, intent, "PROBING", wait)
-    intent.updated_at = func.now()
     return after.done
 
 
@@ -112,11 +129,17 @@ async def _ask_for_late_fills(session: AsyncSession, intent: Intent) -> None:
 
 async def _ask_again(session: AsyncSession, intent: Intent, state: str, after: timedelta) -> None:
     """Also where nothing was asked any more: an order that was given up may turn up."""
-    asking = {"state": state, "next_try_at": func.now() + after, "verdict": None}
-    row = insert(Outbox).values(
-        intent_id=intent.intent_id, user_id=intent.user_id, account_id=intent.account_id, epoch=intent.epoch, **asking
+    await session.execute(
+        _ASK_AGAIN,
+        {
+            "intent_id": intent.intent_id,
+            "user_id": intent.user_id,
+            "account_id": intent.account_id,
+            "epoch": intent.epoch,
+            "state": state,
+            "after": after,
+        },
     )
-    await session.execute(row.on_conflict_do_update(index_elements=[Outbox.intent_id], set_=asking))
 
 
 async def _insert_fills(session: AsyncSession, intent: Intent, fills: Sequence[VenueFill]) -> list[VenueFill]:

@@ -11,17 +11,24 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from trading_platform.compliance.audit import record_all
 from trading_platform.execution import trail
 from trading_platform.execution.decisions import Decision
 from trading_platform.identifiers import DatasetId
 from trading_platform.storage.group import Intent, Order, Outbox, SignalCursor
+from trading_platform.storage.types import table_of
+
+# Made once, and on tables: in the way of every order, mapped objects would take most of the time.
+_NEW_INTENTS = insert(table_of(Intent)).on_conflict_do_nothing().returning(table_of(Intent).c.intent_id)
+_NEW_OUTBOX, _NEW_ORDERS, _CURSOR = insert(table_of(Outbox)), insert(table_of(Order)), insert(table_of(SignalCursor))
+_MOVE_CURSOR = _CURSOR.on_conflict_do_update(
+    index_elements=["dataset_id"], set_={"seq": _CURSOR.excluded.seq, "market_time": _CURSOR.excluded.market_time}
+)
 
 
 async def move_cursor(session: AsyncSession, dataset_id: DatasetId, seq: int, market_time: datetime) -> None:
     """All signals up to `seq` are consumed."""
-    moved = {"seq": seq, "market_time": market_time}
-    row = insert(SignalCursor).values(dataset_id=dataset_id, **moved)
-    await session.execute(row.on_conflict_do_update(index_elements=[SignalCursor.dataset_id], set_=moved))
+    await session.execute(_MOVE_CURSOR, {"dataset_id": dataset_id, "seq": seq, "market_time": market_time})
 
 
 async def write_intents(
@@ -35,19 +42,66 @@ async def write_intents(
     """
     if not decisions:
         return {}
-    rows = [_columns(decision, market_time, epoch) for decision in decisions]
-    inserted = await session.scalars(insert(Intent).values(rows).on_conflict_do_nothing().returning(Intent))
-    new = {intent.intent_id: intent for intent in inserted}
-    to_send = {}
+    intents = await new_intents(session, [_columns(decision, market_time, epoch) for decision in decisions])
+    entries: list[dict[str, Any]] = []
+    to_send: dict[str, Intent] = {}
     for decision in decisions:
-        intent = new.get(decision.intent_id)
+        intent = intents.pop(decision.intent_id, None)
         if intent is None:
             continue
-        trail.planned(session, decision.portfolio, intent, decision.signal)
+        entries += trail.planned(decision.portfolio, intent, decision.signal)
         if decision.denial is None:
-            session.add_all(on_the_way(intent, epoch, issued_at, market_sent_at))
             to_send[intent.intent_id] = intent
+    await record_all(session, entries)
+    await mark_sending(session, list(to_send.values()), issued_at, market_sent_at)
     return to_send
+
+
+async def new_intents(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> dict[str, Intent]:
+    """Write intents; returns by id those that were not there. They are of no session: what was decided never changes."""
+    written = set((await session.scalars(_NEW_INTENTS, rows)).all())
+    return {row["intent_id"]: Intent(**row, attempts=0) for row in rows if row["intent_id"] in written}
+
+
+async def mark_sending(
+    session: AsyncSession, intents: Sequence[Intent], issued_at: datetime, market_sent_at: datetime
+) -> None:
+    """Outbox and order rows of intents that are sent as soon as they are committed."""
+    if not intents:
+        return
+    sent = {"sent_at": issued_at}
+    outbox = [
+        {
+            "intent_id": intent.intent_id,
+            "user_id": intent.user_id,
+            "account_id": intent.account_id,
+            "state": "SENDING",
+            "epoch": intent.epoch,
+            "market_sent_at": market_sent_at,
+            **sent,
+        }
+        for intent in intents
+    ]
+    orders = [
+        {
+            "user_id": intent.user_id,
+            "client_order_id": intent.client_order_id,
+            "intent_id": intent.intent_id,
+            "account_id": intent.account_id,
+            "symbol": intent.symbol,
+            "contract": intent.contract,
+            "side": intent.side,
+            "order_type": intent.order_type,
+            "quantity": intent.quantity,
+            "state": "SUBMITTED",
+            "market_time": intent.market_time,
+            "epoch": intent.epoch,
+            **sent,
+        }
+        for intent in intents
+    ]
+    await session.execute(_NEW_OUTBOX, outbox)
+    await session.execute(_NEW_ORDERS, orders)
 
 
 def _columns(decision: Decision, market_time: datetime, epoch: int) -> dict[str, Any]:
@@ -80,18 +134,3 @@ def _columns(decision: Decision, market_time: datetime, epoch: int) -> dict[str,
         "epoch": epoch,
         "trace_id": signal.trace_id,
     }
-
-
-def on_the_way(intent: Intent, epoch: int, issued_at: datetime, market_sent_at: datetime) -> tuple[Outbox, Order]:
-    """The rows of an intent that is sent as soon as they are committed."""
-    outbox = Outbox(
-        intent_id=intent.intent_id, user_id=intent.user_id, account_id=intent.account_id, state="SENDING", epoch=epoch,
-        sent_at=issued_at, market_sent_at=market_sent_at,
-    )  # fmt: skip
-    order = Order(
-        user_id=intent.user_id, client_order_id=intent.client_order_id, intent_id=intent.intent_id,
-        account_id=intent.account_id, symbol=intent.symbol, contract=intent.contract, side=intent.side,
-        order_type=intent.order_type, quantity=intent.quantity, state="SUBMITTED", market_time=intent.market_time,
-        sent_at=issued_at, epoch=epoch,
-    )  # fmt: skip
-    return outbox, order

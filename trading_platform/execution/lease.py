@@ -5,6 +5,7 @@ epoch gone and writes nothing. One that falls asleep inside a transaction has it
 (`Databases(asleep_after=TTL)`), or it would keep its successor waiting for as long as it sleeps.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,23 +36,24 @@ class GroupLease:
     detail: dict[str, Any] = field(default_factory=dict)
 
     async def acquire(self) -> bool:
-        """Take the lease if it is free or run out; False while another engine holds it."""
-        new = insert(EngineLease).values(
-            group_id=self.group_id, holder=self.holder, epoch=1, expires_at=func.now() + TTL, state=self.state
-        )
-        taken = new.on_conflict_do_update(
-            index_elements=[EngineLease.group_id],
-            set_={
-                "holder": self.holder,
-                "epoch": EngineLease.epoch + 1,
-                "expires_at": func.now() + TTL,
-                "renewed_at": func.now(),
-                "state": self.state,
-            },
-            where=or_(EngineLease.expires_at <= func.now(), EngineLease.holder == self.holder),
-        ).returning(EngineLease.epoch)
+        """Take the lease if it is free or run out; False while another engine holds it.
+
+        Locked with its key, the row is had only when every transaction that checked it is over.
+        """
+        mine = {"holder": self.holder, "expires_at": func.now() + TTL, "renewed_at": func.now(), "state": self.state}
+        to_be_had = or_(EngineLease.expires_at <= func.now(), EngineLease.holder == self.holder)
+        of_group = EngineLease.group_id == self.group_id
         async with self.databases.group_async(self.group_id) as session:
-            epoch = (await session.execute(taken)).scalar_one_or_none()
+            locked = await session.execute(select(EngineLease.epoch).where(of_group, to_be_had).with_for_update())
+            before = locked.scalar_one_or_none()
+            if before is not None:
+                taken = await session.execute(
+                    update(EngineLease).where(of_group).values(epoch=before + 1, **mine).returning(EngineLease.epoch)
+                )
+            else:  # another's, or the group's first
+                first = insert(EngineLease).values(group_id=self.group_id, epoch=1, **mine)
+                taken = await session.execute(first.on_conflict_do_nothing().returning(EngineLease.epoch))
+            epoch = taken.scalar_one_or_none()
         self.epoch = epoch or 0
         return epoch is not None
 
@@ -63,18 +65,22 @@ class GroupLease:
             return found.scalar_one_or_none() is not None
 
     async def renew(self) -> None:
-        """Extend the lease and show state and detail. Raises `LeaseLostError`."""
+        """Extend the lease and show state and detail. Raises `LeaseLostError`.
+
+        In a thread, over a connection of its own: however many orders are on their way, it waits behind none of them.
+        """
+        await asyncio.to_thread(self._renew, self.state, dict(self.detail))
+
+    def _renew(self, state: str, detail: dict[str, Any]) -> None:
         renewal = (
             update(EngineLease)
             .where(*self._ours())
-            .values(expires_at=func.now() + TTL, renewed_at=func.now(), state=self.state, detail=dict(self.detail))
+            .values(expires_at=func.now() + TTL, renewed_at=func.now(), state=state, detail=detail)
             .returning(EngineLease.epoch)
         )
-        async with self.databases.group_async(self.group_id) as session:
-            if (await session.execute(renewal)).scalar_one_or_none() is None:
-                raise LeaseLostError(
-                    f"the engine lease of group {self.group_id!r} is no longer ours (epoch {self.epoch})"
-                )
+        with self.databases.group(self.group_id) as session:
+            if session.execute(renewal).scalar_one_or_none() is None:
+                raise self._lost()
 
     async def show(self, state: str, **detail: Any) -> None:
         """Change what the engine shows, at once."""
@@ -83,10 +89,16 @@ class GroupLease:
         await self.renew()
 
     async def check(self, session: AsyncSession) -> None:
-        """Make the caller's transaction depend on the lease. Raises `LeaseLostError`."""
-        held = await session.execute(select(EngineLease.epoch).where(*self._ours()).with_for_update(read=True))
-        if held.scalar_one_or_none() is None:
-            raise LeaseLostError(f"the engine lease of group {self.group_id!r} is no longer ours (epoch {self.epoch})")
+        """Make the caller's transaction depend on the lease. Raises `LeaseLostError`.
+
+        It shares the row's key until it ends: a renewal may pass it, a successor may not.
+        """
+        held = select(EngineLease.epoch).where(*self._ours()).with_for_update(read=True, key_share=True)
+        if (await session.execute(held)).scalar_one_or_none() is None:
+            raise self._lost()
+
+    def _lost(self) -> LeaseLostError:
+        return LeaseLostError(f"the engine lease of group {self.group_id!r} is no longer ours (epoch {self.epoch})")
 
     async def release(self) -> None:
         """Give the lease up, so that a successor need not wait for it to run out."""

@@ -94,11 +94,11 @@ class Sender:
             for part in parts:
                 async with self.databases.group_async(group) as session:
                     await self.lease.check(session)
-                    row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
+                    row, _order = await books.rows_of(session, intent)
                     await books.take_answer(session, portfolio, row, part, instrument, latency_ms)
         async with self.databases.group_async(group) as session:
             await self.lease.check(session)
-            row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
+            row, _order = await books.rows_of(session, intent)
             done = True
             if isinstance(result, Accepted):
                 done = await books.take_answer(session, portfolio, row, result, instrument, latency_ms)

@@ -21,11 +21,11 @@ from typing import Any
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 
+from trading_platform.compliance.audit import record_all
 from trading_platform.execution import trail
 from trading_platform.execution.decisions import OUR_PREFIX, Decision
-from trading_platform.execution.intents import on_the_way
+from trading_platform.execution.intents import mark_sending, new_intents
 from trading_platform.execution.kill_switch import Target, set_halt
 from trading_platform.execution.portfolio import BEYOND, Holding, Portfolio, PositionKey
 from trading_platform.execution.sender import Sender
@@ -207,14 +207,18 @@ class StopKeeper:
         by_account: dict[str, list[tuple[Portfolio, Intent]]] = {}
         async with self.sender.databases.group_async(lease.group_id) as session:
             await lease.check(session)
-            for portfolio, held, terms, sent in stops:
-                row = insert(Intent).values(self._columns(portfolio, held, terms, sent, market_time))
-                intent = (await session.scalars(row.on_conflict_do_nothing().returning(Intent))).one_or_none()
-                if intent is None:
-                    continue  # written by a life of this engine that has ended; it is being asked for
-                trail.protected(session, portfolio, intent)
-                session.add_all(on_the_way(intent, lease.epoch, issued_at, self.sender.market_now()))
-                by_account.setdefault(portfolio.account_id, []).append((portfolio, intent))
+            rows = [self._columns(portfolio, held, terms, sent, market_time) for portfolio, held, terms, sent in stops]
+            # What is missing was written by a life of this engine that has ended, and is being asked for.
+            intents = await new_intents(session, rows)
+            protected = [
+                (portfolio, intents[row["intent_id"]])
+                for (portfolio, *_), row in zip(stops, rows, strict=True)
+                if row["intent_id"] in intents
+            ]
+            await record_all(session, [entry for pair in protected for entry in trail.protected(*pair)])
+            await mark_sending(session, list(intents.values()), issued_at, self.sender.market_now())
+        for portfolio, intent in protected:
+            by_account.setdefault(portfolio.account_id, []).append((portfolio, intent))
 
         async def send(account: list[tuple[Portfolio, Intent]]) -> None:
             for portfolio, intent in account:

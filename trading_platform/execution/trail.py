@@ -1,8 +1,8 @@
 """What the audit trail says of an order, from the plan to its last fill: one function for each kind of entry.
 
-Entries are added to the caller's transaction, so that a change and its entry commit together. Their columns cannot be
-filled in later, and therefore every entry says which way the order took (`Route`), which model decided and where to find
-the trace.
+Entries are added to the caller's transaction, or returned for it, so that a change and its entry commit together. Their
+columns cannot be filled in later, and therefore every entry says which way the order took (`Route`), which model decided
+and where to find the trace.
 """
 
 from typing import Any
@@ -18,26 +18,22 @@ from trading_platform.venues.port import Accepted, VenueFill
 ACTOR = "engine"
 
 
-def planned(session: AsyncSession, portfolio: Portfolio, intent: Intent, signal: Signal) -> None:
+def planned(portfolio: Portfolio, intent: Intent, signal: Signal) -> list[dict[str, Any]]:
     """A decision: what was planned, what risk said of it, and that it goes out where risk let it pass."""
     common = _common(portfolio, intent)
-    record(
-        session, **common, event_type="PLAN", price=intent.reference_price,
-        detail={"purpose": intent.purpose, **_signal_tags(signal)},
-    )  # fmt: skip
-    if intent.denial is None:
-        record(session, **common, event_type="RISK_PASS")
-        record(session, **common, event_type="SEND")
-    else:
-        record(session, **common, event_type="RISK_BLOCK", status_message=intent.denial)
+    detail = {"purpose": intent.purpose, **_signal_tags(signal)}
+    plan = {**common, "event_type": "PLAN", "price": intent.reference_price, "detail": detail}
+    if intent.denial is not None:
+        return [plan, {**common, "event_type": "RISK_BLOCK", "status_message": intent.denial}]
+    return [plan, {**common, "event_type": "RISK_PASS"}, {**common, "event_type": "SEND"}]
 
 
-def protected(session: AsyncSession, portfolio: Portfolio, intent: Intent) -> None:
+def protected(portfolio: Portfolio, intent: Intent) -> list[dict[str, Any]]:
     """A stop goes to the venue: nothing was decided but by the rule that every position has one."""
     common = _common(portfolio, intent)
     detail = {"purpose": intent.purpose, "trigger": str(intent.stop_price)}
-    record(session, **common, event_type="PLAN", price=intent.reference_price, detail=detail)
-    record(session, **common, event_type="SEND")
+    plan = {**common, "event_type": "PLAN", "price": intent.reference_price, "detail": detail}
+    return [plan, {**common, "event_type": "SEND"}]
 
 
 def acknowledged(

@@ -19,7 +19,11 @@ from trading_platform.venues.port import Ambiguous
 
 def sending_mark_removed() -> None:
     """An order goes out without having been written down as SENDING."""
-    intents.on_the_way = lambda *given: ()  # type: ignore[assignment]
+
+    async def nothing(*given: Any) -> None:
+        pass
+
+    intents.mark_sending = nothing  # type: ignore[assignment]
 
 
 def epoch_check_removed() -> None:

@@ -1,5 +1,7 @@
 """One way to make a ccxt client of Binance spot, for market data and for orders, for the real venue and the sandbox."""
 
+import ssl
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,11 +45,20 @@ def binance_client(
         },
     }
     client = binance(config)
+    client.ssl_context = _tls()
     if base_url is not None:
         _point_at(client, base_url.rstrip("/"))
     if markets_from is not None:
         client.set_markets_from_exchange(markets_from)
     return client
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all clients of the process: reading the certificates anew takes each of them 10 to 30 ms and a megabyte."""
+    import certifi
+
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 def _point_at(client: "binance", base_url: str) -> None:
