@@ -41,7 +41,7 @@ from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.execution.clock import WallClock
 from trading_platform.execution.decisions import Situation, decide
 from trading_platform.execution.engine import Engine
-from trading_platform.execution.intents import move_cursor, write_intents
+from trading_platform.execution.intents import Cursor
 from trading_platform.execution.limits import LimitBook, Limits
 from trading_platform.execution.portfolio import Portfolio, Stake
 from trading_platform.identifiers import AccountId, DatasetId, GroupId, StrategyId, Symbol, UserId, Venue
@@ -74,6 +74,7 @@ def main() -> None:
     )
     parser.add_argument("--orders", type=int, default=1_000, help="single orders, one after the other")
     parser.add_argument("--users", type=int, default=1_000, help="accounts that follow one signal")
+    parser.add_argument("--rounds", type=int, default=5, help="of one signal to all accounts")
     parser.add_argument("--profile", type=Path, help="write a profile of the single orders there")
     options = parser.parse_args()
     if not (options.peers / "order_server.py").exists():
@@ -177,11 +178,12 @@ async def measure(databases: Databases, options: argparse.Namespace) -> dict[str
     if options.profile:
         pstats.Stats(profile).dump_stats(options.profile)
     await single.venue.close()
-    many = [await together(engine, situation, crowd, number) for number in range(3)]
+    many = [await together(engine, situation, crowd, number) for number in range(options.rounds)]
     for portfolio in crowd:
         await portfolio.venue.close()
     keeping.cancel()
     await engine.lease.release()
+    await engine.writer.close()
     await databases.aclose()
     return {"steps": steps, "many": statistics.median(many), "memory": memory, "users": options.users}
 
@@ -216,21 +218,15 @@ async def singly(
         decisions = decide(portfolio, [given], given.available_at, situation, given.available_at)
         decided = time.perf_counter()
         issued_at = datetime.now(UTC)
-        async with engine.databases.group_async(GROUP) as session:
-            await engine.lease.check(session)
-            await move_cursor(session, DATASET, given.seq, given.available_at)
-            (intent,) = (
-                await write_intents(
-                    session, decisions, given.available_at, engine.lease.epoch, issued_at, given.available_at
-                )
-            ).values()
+        cursor = Cursor(DATASET, given.seq, given.available_at)
+        (intent,) = (
+            await engine.writer.write(decisions, given.available_at, issued_at, given.available_at, cursor)
+        ).values()
         written = time.perf_counter()
-        result = await portfolio.venue.place_market(
-            intent.client_order_id, BTC, "buy", intent.quantity, issued_at  # type: ignore[arg-type]
-        )  # fmt: skip
+        answer = await engine.sender.place(portfolio, intent, INSTRUMENT, issued_at, time.time())
         sent = time.perf_counter()
-        assert isinstance(result, Accepted), result
-        await engine.sender._take(portfolio, intent, INSTRUMENT, result, 1.0)
+        assert answer.accepted, answer.result
+        await engine.sender.book([answer])
         booked = time.perf_counter()
         portfolio.working.clear()
         portfolio.unknown.clear()

@@ -1,7 +1,7 @@
 """Orders over a connection that fails, and leases that change hands: one order a decision, and the books know it."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,8 +15,9 @@ from tests.execution.faulty_exchange import FaultyExchange, faulty_exchange
 from tests.execution.test_decisions import NOW, SITUATION, portfolio, signal
 from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.execution import books
+from trading_platform.execution.books import Answer
 from trading_platform.execution.decisions import decide
-from trading_platform.execution.intents import move_cursor, write_intents
+from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
@@ -80,13 +81,12 @@ async def desk(databases: Databases, *faults: str) -> AsyncIterator[Desk]:
         assert await lease.acquire()
         decisions = decide(account, [signal(BTC, "100")], NOW, SITUATION, NOW)
         issued_at = datetime.now(UTC)
-        async with databases.group_async(GROUP) as session:
-            await lease.check(session)
-            await move_cursor(session, DatasetId("d"), 1, NOW)
-            (intent,) = (await write_intents(session, decisions, NOW, lease.epoch, issued_at, NOW)).values()
+        writer = StepWriter(databases, lease)
+        (intent,) = (await writer.write(decisions, NOW, issued_at, NOW, Cursor(DatasetId("d"), 1, NOW))).values()
         try:
             yield Desk(databases, exchange, Sender(databases, lease), account, intent, issued_at)
         finally:
+            await writer.close()
             await account.venue.close()
             await databases.aclose()
 
@@ -182,8 +182,7 @@ async def test_fills_are_booked_once_in_whatever_pieces_and_order_they_come(grou
             state = "FILLED" if len(known) == len(fills) else "PARTIALLY_FILLED"
             told = Accepted(VenueOrderId("100"), state, filled, known, complete=True)  # type: ignore[arg-type]
             async with group.group_async(GROUP) as session:
-                row = (await session.scalars(select(Intent))).one()
-                await books.take_answer(session, made.account, row, told, instrument, None)
+                await books.take_answers(session, [Answer(made.account, made.intent, instrument, told)])
         async with group.group_async(GROUP) as session:
             position = (await session.scalars(select(Position))).one()
             entries = (await session.scalars(select(AuditRow.trade_id).where(AuditRow.event_type == "FILL"))).all()
@@ -201,16 +200,16 @@ async def test_an_order_of_very_many_fills_is_booked_in_parts_whatever_breaks_be
 ) -> None:
     fills = [VenueFill(TradeId(str(n)), D(100), D("0.01"), D("0.00001"), "BTC", NOW) for n in range(1_000)]
     told = Accepted(VenueOrderId("100"), "FILLED", D(10), fills, complete=True)
-    book, booked = books.take_answer, 0
+    book, booked = books.take_answers, 0
 
-    async def broken_at_the_third(*given: Any) -> bool:
+    async def broken_at_the_third(*given: Any) -> Iterator[bool]:
         nonlocal booked
         booked += 1
         if booked == 3:
             raise ConnectionError("the server is gone")
         return await book(*given)
 
-    monkeypatch.setattr(books, "take_answer", broken_at_the_third)
+    monkeypatch.setattr(books, "take_answers", broken_at_the_third)
     async with desk(group) as made:
         with pytest.raises(ConnectionError):
             await made.sender.take(made.account, made.intent, SITUATION.instruments[BTC], told)

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from tests.execution.test_decisions import SITUATION, portfolio, signal
 from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.execution.decisions import decide
-from trading_platform.execution.intents import move_cursor, write_intents
+from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
@@ -41,6 +41,7 @@ class Desk:
     databases: Databases
     sandbox: Sandbox
     sender: Sender
+    writer: StepWriter
     account: Portfolio
     intent: Intent
     issued_at: datetime
@@ -103,16 +104,13 @@ async def desk(
         situation = replace(SITUATION, instruments=instruments)
         decisions = decide(account, [signal(INFY, str(last), at=market_time)], market_time, situation, market_time)
         issued_at = datetime.now(UTC)
-        async with databases.group_async(GROUP) as session:
-            await lease.check(session)
-            await move_cursor(session, DatasetId("d"), 1, market_time)
-            (intent,) = (
-                await write_intents(session, decisions, market_time, lease.epoch, issued_at, clock[0])
-            ).values()
+        writer, cursor = StepWriter(databases, lease), Cursor(DatasetId("d"), 1, market_time)
+        (intent,) = (await writer.write(decisions, market_time, issued_at, clock[0], cursor)).values()
         try:
             sender = Sender(databases, lease, lambda: clock[0])
-            yield Desk(databases, sandbox, sender, account, intent, issued_at, instruments, clock)
+            yield Desk(databases, sandbox, sender, writer, account, intent, issued_at, instruments, clock)
         finally:
+            await writer.close()
             await venue.close()
             await databases.aclose()
 

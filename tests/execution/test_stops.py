@@ -15,7 +15,7 @@ from tests.execution.test_decisions import SITUATION, STRATEGY, holding, portfol
 from tests.sandbox.alone import Alone, alone
 from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.execution.decisions import decide
-from trading_platform.execution.intents import write_intents
+from trading_platform.execution.intents import StepWriter
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
@@ -119,8 +119,7 @@ class Room:
         found = decide(self.account, [signal("BTC/USDT", price, state, at=now)], now, self.situation(), now)
         found = await self.keeper.make_way(found, self.instruments, now, now.timestamp())
         sender, issued_at = self.keeper.sender, datetime.now(UTC)
-        async with self.databases.group_async(GROUP) as session:
-            intents = await write_intents(session, found, now, sender.lease.epoch, issued_at, now)
+        intents = await self.keeper.writer.write(found, now, issued_at, now)
         for intent in intents.values():
             await sender.send(self.account, intent, self.instruments[BTC], issued_at, now.timestamp())
 
@@ -142,13 +141,14 @@ async def room(databases: Databases, tmp_path: Path) -> AsyncIterator[Room]:
         assert await lease.acquire()
         account = portfolio(venue=venue)
         account.cash = (await venue.balances())["USDT"]
-        keeper = StopKeeper(Sender(databases, lease), DatasetId("d"))
+        keeper = StopKeeper(Sender(databases, lease), StepWriter(databases, lease), DatasetId("d"))
         made = Room(databases, market, account, keeper, dict(await venue.instruments()))
         try:
             await made.decide(price="100", state="ok")
             assert KEY in account.holdings
             yield made
         finally:
+            await keeper.writer.close()
             await venue.close()
             await databases.aclose()
 

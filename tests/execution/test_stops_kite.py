@@ -37,7 +37,7 @@ async def test_a_stop_that_ended_with_the_day_waits_for_the_evening_and_stands_a
 ) -> None:
     async with desk(group, tmp_path, start=datetime(2026, 7, 1, 15, 20, tzinfo=IST)) as made:
         await made.send()
-        keeper, venue = StopKeeper(made.sender, DatasetId("d")), made.account.venue
+        keeper, venue = StopKeeper(made.sender, made.writer, DatasetId("d")), made.account.venue
 
         async def look_and_protect(now: datetime) -> None:
             await keeper.look([made.account], made.instruments, now, now.timestamp())

@@ -5,147 +5,178 @@ that were new. Spot fees are taken in the asset received, so a buy gives a littl
 of a closed trade is in `outcomes.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from decimal import Decimal
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-import structlog
-from sqlalchemy import Interval, bindparam, delete, func, null, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Interval, Text, bindparam, delete, func, null, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from trading_platform.compliance.audit import record_all
 from trading_platform.execution import trail
 from trading_platform.execution.order_states import FILLED, REJECTED, Cause, OrderRecord, move
-from trading_platform.execution.outcomes import closed_trade, fee_in_quote
-from trading_platform.execution.portfolio import Holding, Portfolio
+from trading_platform.execution.portfolio import Portfolio
+from trading_platform.execution.positions import Change, move_positions
 from trading_platform.execution.probes import LATE_SECONDS
-from trading_platform.identifiers import StrategyId, Symbol, TradeId, VenueOrderId, content_id
+from trading_platform.identifiers import TradeId, VenueOrderId
 from trading_platform.markets.instruments import Instrument
-from trading_platform.storage.group import EquityPoint, Fill, Intent, Order, Outbox, Outcome, Position
+from trading_platform.storage.group import Fill, Intent, Order, Outbox
 from trading_platform.storage.types import table_of
-from trading_platform.venues.port import Accepted, VenueFill
+from trading_platform.venues.port import Accepted, Result, VenueFill
 
-ZERO = Decimal(0)
 ASK_AGAIN_AFTER = timedelta(seconds=1)
 """For an order that the venue has, but has not finished, or whose fills it has not all told."""
-SETTLING = "SETTLING"
-"""Of an outbox row: the order has ended, and is still asked for as `probes.py` says, for fills that come late."""
 LOOK_AT_STOPS_AFTER = timedelta(seconds=15)
 """For a stop that waits: it is looked at with every bar as well."""
-_INTENT_AND_ORDER = (
-    select(Intent, Order)
-    .join(Order, (Order.user_id == Intent.user_id) & (Order.intent_id == Intent.intent_id))
-    .where(Intent.user_id == bindparam("user"), Intent.intent_id == bindparam("intent"))
+PROBING, SETTLING = "PROBING", "SETTLING"
+"""Of an outbox row: the outcome is being asked for; the order has ended, and is still asked for as `probes.py` says, for
+fills that come late."""
+
+# Made once, and on tables: in the way of every order, mapped objects would take most of the time.
+_INTENTS, _ORDERS, _FILLS, _OUTBOX = table_of(Intent), table_of(Order), table_of(Fill), table_of(Outbox)
+_OF_THESE = bindparam("intents", type_=ARRAY(Text))
+_STANDING = (
+    select(
+        _INTENTS.c.intent_id, _INTENTS.c.state.label("intent_state"), _INTENTS.c.attempts, _ORDERS.c.client_order_id,
+        _ORDERS.c.quantity, _ORDERS.c.state, _ORDERS.c.venue_order_id, _ORDERS.c.filled_quantity,
+    )
+    .join(_ORDERS, _ORDERS.c.intent_id == _INTENTS.c.intent_id)
+    .where(_ORDERS.c.intent_id == func.any(_OF_THESE))
+)  # fmt: skip
+_KNOWN_FILLS = select(
+    _FILLS.c.client_order_id, _FILLS.c.trade_id, _FILLS.c.price, _FILLS.c.quantity, _FILLS.c.fee, _FILLS.c.fee_currency,
+    _FILLS.c.market_time,
+).where(_FILLS.c.client_order_id == func.any(bindparam("orders", type_=ARRAY(Text))))  # fmt: skip
+_NEW_FILLS = insert(_FILLS).on_conflict_do_nothing().returning(_FILLS.c.client_order_id, _FILLS.c.trade_id)
+_ORDER_HEARD_OF = (
+    update(_ORDERS)
+    .where(_ORDERS.c.user_id == bindparam("of_user"), _ORDERS.c.client_order_id == bindparam("of_order"))
+    .values(
+        venue_order_id=bindparam("number"), state=bindparam("new_state"), filled_quantity=bindparam("filled"),
+        average_price=bindparam("average"), updated_at=func.clock_timestamp(),
+        acknowledged_at=func.coalesce(_ORDERS.c.acknowledged_at, func.clock_timestamp()),
+    )
+)  # fmt: skip
+_INTENT_HEARD_OF = (
+    update(_INTENTS)
+    .where(_INTENTS.c.user_id == bindparam("of_user"), _INTENTS.c.intent_id == bindparam("of_intent"))
+    .values(state=bindparam("new_state"), updated_at=func.now())
 )
-_ASKING = insert(table_of(Outbox)).values(next_try_at=func.now() + bindparam("after", type_=Interval), verdict=null())
+_FORGET = delete(_OUTBOX).where(_OUTBOX.c.intent_id == func.any(_OF_THESE))
+_ASKING = insert(_OUTBOX).values(next_try_at=func.now() + bindparam("after", type_=Interval), verdict=null())
 _ASK_AGAIN = _ASKING.on_conflict_do_update(
     index_elements=["intent_id"],
     set_={
         "state": _ASKING.excluded.state, "next_try_at": _ASKING.excluded.next_try_at, "verdict": _ASKING.excluded.verdict
     },
 )  # fmt: skip
-log = structlog.get_logger(__name__)
 
 
-async def rows_of(session: AsyncSession, intent: Intent) -> tuple[Intent, Order]:
-    """Intent and order as the books have them now. While the order is held, the session need not ask for it again."""
-    found = await session.execute(_INTENT_AND_ORDER, {"user": intent.user_id, "intent": intent.intent_id})
-    return found.tuples().one()
+@dataclass(frozen=True)
+class Answer:
+    """What became of an order: the venue's answer, or how an operator says that it ended."""
+
+    portfolio: Portfolio
+    intent: Intent
+    instrument: Instrument
+    result: Result
+    latency_ms: float | None = None
+    """None where the venue was asked for it later."""
+    cause: Cause = Cause.VENUE
+
+    @property
+    def accepted(self) -> Accepted | None:
+        return self.result if isinstance(self.result, Accepted) else None
 
 
-async def take_answer(
-    session: AsyncSession, portfolio: Portfolio, intent: Intent, accepted: Accepted, instrument: Instrument,
-    latency_ms: float | None, cause: Cause = Cause.VENUE,
-) -> bool:  # fmt: skip
-    """Apply what the venue said of an order, or how an operator says that it ended. Returns whether the order is done.
+@dataclass(frozen=True)
+class Booked:
+    """An answer, and the order as it is after it; `new`: the fills that were not known."""
 
-    The caller has checked the lease in this transaction; `portfolio` is changed in step with the rows, so the caller
-    must drop it and rebuild if the commit fails.
+    answer: Answer
+    told: Accepted
+    after: OrderRecord
+    new: list[VenueFill]
+    was_submitted: bool
+
+
+async def take_answers(session: AsyncSession, answers: Sequence[Answer]) -> Iterator[bool]:
+    """Apply what was said of orders that the venue has, in a few statements for all; for each whether it is done.
+
+    The caller has checked the lease in this transaction; portfolios are changed in step with the rows, so the caller
+    must drop them and rebuild if the commit fails.
     """
-    order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
-    record = await _record(session, order)
-    new = await _insert_fills(session, intent, record.new_fills(accepted.fills))
-    after = record.heard(accepted, cause)
-    if new or after.done or intent.state != "SUBMITTED":  # an order that rests is asked for often, and told of once
-        trail.acknowledged(session, portfolio, intent, accepted, latency_ms)
-    for fill in new:
-        trail.filled(session, portfolio, intent, accepted, fill)
-    order.venue_order_id, order.state = after.venue_order_id, after.state
-    order.filled_quantity, order.average_price = after.filled, after.average_price
-    if order.acknowledged_at is None:
-        order.acknowledged_at = func.clock_timestamp()
-    order.updated_at = func.clock_timestamp()
-    if new:
-        await _move_position(session, portfolio, intent, new, instrument)
-    intent.state, intent.updated_at = "DONE" if after.done else "SUBMITTED", func.now()
-    if after.done:
-        await (_forget if after.state == FILLED else _ask_for_late_fills)(session, intent)
-    else:
-        wait = LOOK_AT_STOPS_AFTER if intent.purpose == "stop" else ASK_AGAIN_AFTER
-        await _ask_again(session, intent, "PROBING", wait)
-    return after.done
+    if not answers:
+        return iter(())
+    before = await _records(session, answers)
+    inserted = await _insert_fills(session, [
+        (answer.intent, fill)
+        for answer in answers if answer.accepted is not None
+        for fill in before[answer.intent.intent_id][0].new_fills(answer.accepted.fills)
+    ])  # fmt: skip
+    booked = []
+    for answer in answers:
+        (record, was_submitted), told = before[answer.intent.intent_id], answer.accepted
+        assert told is not None
+        new = [
+            fill for fill in record.new_fills(told.fills) if (answer.intent.client_order_id, fill.trade_id) in inserted
+        ]
+        booked.append(Booked(answer, told, record.heard(told, answer.cause), new, was_submitted))
+    await _write_orders(session, booked)
+    changes = [
+        Change(each.answer.portfolio, each.answer.intent, each.answer.instrument, each.new)
+        for each in booked
+        if each.new
+    ]
+    await move_positions(session, changes)
+    await _turn_outbox(session, booked)
+    await record_all(session, [entry for each in booked for entry in _entries(each)])
+    return iter([each.after.done for each in booked])
 
 
-async def take_refusal(
-    session: AsyncSession, portfolio: Portfolio, intent: Intent, code: str, text: str, cause: Cause = Cause.VENUE
-) -> None:
-    """The venue does not have the order and will not: the intent ends, with nothing filled.
-
-    `cause`: the venue's refusal, or why the order was given up. Raises `ForbiddenTransitionError` for an order that the
-    venue is known to have.
-    """
-    order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
-    order.state = move(order.state, REJECTED, cause)
-    order.reject_code, order.reject_text = code, text[:1000]
-    order.updated_at = func.clock_timestamp()
-    await _ask_for_late_fills(session, intent)
-    intent.state = "REJECTED" if cause == Cause.VENUE else "ABANDONED"
-    intent.updated_at = func.now()
-    trail.refused(session, portfolio, intent, code, text)
+def _entries(booked: Booked) -> Iterator[dict[str, Any]]:
+    """For the trail. An order that rests is asked for often, and told of once."""
+    answer = booked.answer
+    if booked.new or booked.after.done or not booked.was_submitted:
+        yield trail.acknowledged(answer.portfolio, answer.intent, booked.told, answer.latency_ms)
+    for fill in booked.new:
+        yield trail.filled(answer.portfolio, answer.intent, booked.told, fill)
 
 
-async def _record(session: AsyncSession, order: Order) -> OrderRecord:
-    """The order as the books have it."""
-    fills: dict[TradeId, VenueFill] = {}
-    if order.filled_quantity:
-        columns = (Fill.trade_id, Fill.price, Fill.quantity, Fill.fee, Fill.fee_currency, Fill.market_time)
-        of_it = (Fill.user_id == order.user_id, Fill.client_order_id == order.client_order_id)
-        for row in await session.execute(select(*columns).where(*of_it)):
-            trade_id = TradeId(row.trade_id)
-            fills[trade_id] = VenueFill(trade_id, *row[1:])
-    number = VenueOrderId(order.venue_order_id) if order.venue_order_id else None
-    return OrderRecord(order.quantity, order.state, number, fills, order.filled_quantity)
+async def _records(session: AsyncSession, answers: Sequence[Answer]) -> dict[str, tuple[OrderRecord, bool]]:
+    """{intent id: the order as the books have it, and whether its intent is SUBMITTED}"""
+    rows = await session.execute(_STANDING, {"intents": [answer.intent.intent_id for answer in answers]})
+    standing = {row.intent_id: row for row in rows}
+    filled = [row.client_order_id for row in standing.values() if row.filled_quantity]
+    fills: dict[str, dict[TradeId, VenueFill]] = {}
+    if filled:
+        for row in await session.execute(_KNOWN_FILLS, {"orders": filled}):
+            known = VenueFill(
+                TradeId(row.trade_id), row.price, row.quantity, row.fee, row.fee_currency, row.market_time
+            )
+            fills.setdefault(row.client_order_id, {})[known.trade_id] = known
+    for answer in answers:
+        answer.intent.attempts = standing[answer.intent.intent_id].attempts  # the trail tells of which try it was
+    return {
+        row.intent_id: (
+            OrderRecord(
+                row.quantity, row.state, VenueOrderId(row.venue_order_id) if row.venue_order_id else None,
+                fills.get(row.client_order_id, {}), row.filled_quantity,
+            ),
+            row.intent_state == "SUBMITTED",
+        )
+        for row in standing.values()
+    }  # fmt: skip
 
 
-async def _forget(session: AsyncSession, intent: Intent) -> None:
-    """Filled to the last unit: nothing more can come."""
-    await session.execute(delete(Outbox).where(Outbox.intent_id == intent.intent_id))
-
-
-async def _ask_for_late_fills(session: AsyncSession, intent: Intent) -> None:
-    await _ask_again(session, intent, SETTLING, timedelta(seconds=LATE_SECONDS[0]))
-
-
-async def _ask_again(session: AsyncSession, intent: Intent, state: str, after: timedelta) -> None:
-    """Also where nothing was asked any more: an order that was given up may turn up."""
-    await session.execute(
-        _ASK_AGAIN,
-        {
-            "intent_id": intent.intent_id,
-            "user_id": intent.user_id,
-            "account_id": intent.account_id,
-            "epoch": intent.epoch,
-            "state": state,
-            "after": after,
-        },
-    )
-
-
-async def _insert_fills(session: AsyncSession, intent: Intent, fills: Sequence[VenueFill]) -> list[VenueFill]:
-    """Those that were new. In one statement: an order may be filled by thousands."""
+async def _insert_fills(
+    session: AsyncSession, fills: Sequence[tuple[Intent, VenueFill]]
+) -> Collection[tuple[str, str]]:
+    """(client order id, trade id) of those that were new. In one statement: an order may be filled by thousands."""
     if not fills:
-        return []
+        return set()
     rows = [
         {
             "user_id": intent.user_id,
@@ -160,191 +191,82 @@ async def _insert_fills(session: AsyncSession, intent: Intent, fills: Sequence[V
             "fee_currency": fill.fee_currency,
             "market_time": fill.time,
         }
-        for fill in fills
+        for intent, fill in fills
     ]
-    inserted = await session.scalars(insert(Fill).on_conflict_do_nothing().returning(Fill.trade_id), rows)
-    new = set(inserted.all())
-    return [fill for fill in fills if fill.trade_id in new]
+    inserted = await session.execute(_NEW_FILLS, rows)
+    return {(row.client_order_id, row.trade_id) for row in inserted}
 
 
-async def _move_position(
-    session: AsyncSession, portfolio: Portfolio, intent: Intent, fills: Sequence[VenueFill], instrument: Instrument
-) -> None:
-    """Let new fills change cash, holding and position; close the trade where nothing sellable is left."""
-    key = (StrategyId(intent.strategy_id), Symbol(intent.symbol))
-    holding = portfolio.holdings.get(key)
-    worth = _worth(instrument.quote, portfolio.prices)
-    realized = ZERO
-    fees = ZERO
-    for fill in fills:
-        gained_fee = fill.fee if fill.fee_currency == instrument.base else ZERO
-        quote_fee = fill.fee if fill.fee_currency == instrument.quote else ZERO
-        fees += gained_fee * fill.price + fee_in_quote(fill, instrument.base, instrument.quote, worth)
-        if intent.side == "buy":
-            portfolio.cash -= fill.price * fill.quantity + quote_fee
-            holding = _grown(holding, intent, fill.quantity - gained_fee, fill.price)
-        else:
-            portfolio.cash += fill.price * fill.quantity - quote_fee
-            if holding is not None:
-                realized += (fill.price - holding.average_price) * fill.quantity
-                holding.quantity -= fill.quantity
-    closed = holding is not None and intent.side == "sell" and holding.quantity < instrument.step
-    if holding is not None and not closed:
-        portfolio.holdings[key] = holding
-    await _write_position(session, intent, None if closed else holding, realized, fees, fills[-1].price)
-    if closed:
-        portfolio.holdings.pop(key, None)
-    if closed or (holding is None and intent.side == "sell"):  # the latter: a late fill of a trade that was over
-        grown = await _close(session, intent, instrument, portfolio.prices)
-        portfolio.book_result(StrategyId(intent.strategy_id), grown)
-
-
-def _grown(holding: Holding | None, intent: Intent, quantity: Decimal, price: Decimal) -> Holding:
-    if holding is None:
-        return Holding(
-            symbol=Symbol(intent.symbol),
-            contract=Symbol(intent.contract),
-            strategy_id=StrategyId(intent.strategy_id),
-            quantity=quantity,
-            average_price=price,
-            entry_intent_id=intent.intent_id,
-            version_id=intent.version_id,
-            arm=intent.arm,
-            signal_id=intent.signal_id,
-            target=intent.target_price or ZERO,
-            stop=intent.stop_price or ZERO,
-            exit_by=intent.exit_by or intent.market_time,
-        )
-    total = holding.quantity + quantity
-    holding.average_price = (holding.average_price * holding.quantity + price * quantity) / total
-    holding.quantity = total
-    return holding
-
-
-async def _write_position(
-    session: AsyncSession, intent: Intent, holding: Holding | None, realized: Decimal, fees: Decimal, last: Decimal
-) -> None:
-    quantity = holding.quantity if holding else ZERO
-    values = {
-        "quantity": quantity,
-        "average_price": holding.average_price if holding else ZERO,
-        "entry_intent_id": holding.entry_intent_id if holding else None,
-        "last_price": last,
-        "updated_at": func.clock_timestamp(),
-    }
-    row = insert(Position).values(
-        user_id=intent.user_id, account_id=intent.account_id, strategy_id=intent.strategy_id, symbol=intent.symbol,
-        realized_pnl=realized, fees=fees, **values,
-    )  # fmt: skip
-    await session.execute(
-        row.on_conflict_do_update(
-            index_elements=[Position.user_id, Position.account_id, Position.strategy_id, Position.symbol],
-            set_=values | {"realized_pnl": Position.realized_pnl + realized, "fees": Position.fees + fees},
-        )
-    )
-
-
-async def _close(
-    session: AsyncSession, exit_intent: Intent, instrument: Instrument, prices: Mapping[Symbol, Decimal]
-) -> Decimal:
-    """Write the outcome of a trade, from all fills of its entry and its exits; returns by how much its net grew."""
-    entry = (await session.scalars(select(Intent).where(Intent.intent_id == exit_intent.entry_intent_id))).one()
-    exits = await session.scalars(select(Intent.client_order_id).where(Intent.entry_intent_id == entry.intent_id))
-    trade = closed_trade(
-        await _fills_of(session, entry.user_id, [entry.client_order_id]),
-        await _fills_of(session, entry.user_id, exits.all()),
-        base=instrument.base,
-        quote=instrument.quote,
-        worth=_worth(instrument.quote, prices),
-    )
-    tags = await _signal_tags(session, entry)
-    key = (entry.user_id, content_id("o", entry.intent_id))
-    before = await session.get(Outcome, key)
-    known = before.net_pnl if before is not None else ZERO
-    outcome = Outcome(
-        user_id=key[0],
-        outcome_id=key[1],
-        account_id=entry.account_id,
-        dataset_id=entry.dataset_id,
-        strategy_id=entry.strategy_id,
-        version_id=entry.version_id,
-        arm=entry.arm,
-        signal_id=entry.signal_id,
-        symbol=entry.symbol,
-        contract=entry.contract,
-        currency=instrument.quote,
-        entry_time=trade.entry_time,
-        exit_time=trade.exit_time,
-        exit_reason=_reason(entry, exit_intent),
-        quantity=trade.quantity,
-        entry_price=trade.entry_price,
-        exit_price=trade.exit_price,
-        gross_pnl=trade.gross,
-        costs=trade.costs,
-        net_pnl=trade.net,
-        net_return=trade.net_return,
-        success=trade.net > 0,
-        **tags,
-    )
-    await session.merge(outcome)
-    return trade.net - known
-
-
-async def _fills_of(session: AsyncSession, user_id: str, client_ids: Sequence[str]) -> Sequence[Fill]:
-    rows = await session.scalars(select(Fill).where(Fill.user_id == user_id, Fill.client_order_id.in_(client_ids)))
-    return rows.all()
-
-
-def _worth(quote: str, prices: Mapping[Symbol, Decimal]) -> Callable[[str], Decimal]:
-    """What a third asset is worth in `quote`, by the last price seen; nothing where its market is not followed."""
-
-    def worth(asset: str) -> Decimal:
-        price = prices.get(Symbol(f"{asset}/{quote}"))
-        if price is None:
-            log.warning("fee_without_price", asset=asset, quote=quote)
-        return price or ZERO
-
-    return worth
-
-
-async def _signal_tags(session: AsyncSession, entry: Intent) -> dict[str, Any]:
-    """Market condition and confidence at entry, as they were written on the entry's audit entry."""
-    from trading_platform.storage.group import AuditRow
-
-    plan = await session.scalars(
-        select(AuditRow.detail).where(
-            AuditRow.user_id == entry.user_id, AuditRow.intent_id == entry.intent_id, AuditRow.event_type == "PLAN"
-        )
-    )
-    detail = plan.first() or {}
-    return {
-        "confidence": float(detail.get("confidence", 0.0)),
-        "certified": bool(detail.get("certified", False)),
-        **{name: str(detail.get(name, "unknown")) for name in ("volatility", "trend", "liquidity", "session")},
-    }
-
-
-def _reason(entry: Intent, exit_intent: Intent) -> str:
-    price = exit_intent.reference_price
-    if entry.target_price is not None and price >= entry.target_price:
-        return "target"
-    if entry.stop_price is not None and price <= entry.stop_price:
-        return "stop"
-    return "time" if entry.exit_by is not None and exit_intent.market_time >= entry.exit_by else "flatten"
-
-
-async def write_equity(session: AsyncSession, portfolios: Sequence[Portfolio], market_time: datetime) -> None:
-    """One point of every account's equity curve."""
-    points = [
+async def _write_orders(session: AsyncSession, booked: Sequence[Booked]) -> None:
+    orders = [
         {
-            "user_id": portfolio.user_id,
-            "account_id": portfolio.account_id,
-            "market_time": market_time,
-            "cash": portfolio.cash,
-            "positions_value": portfolio.holdings_value,
-            "equity": portfolio.equity,
-            "currency": portfolio.currency,
+            "of_user": each.answer.intent.user_id,
+            "of_order": each.answer.intent.client_order_id,
+            "number": each.after.venue_order_id,
+            "new_state": each.after.state,
+            "filled": each.after.filled,
+            "average": each.after.average_price,
         }
-        for portfolio in portfolios
+        for each in booked
     ]
-    await session.execute(insert(EquityPoint).on_conflict_do_nothing(), points)
+    intents = [
+        {
+            "of_user": each.answer.intent.user_id,
+            "of_intent": each.answer.intent.intent_id,
+            "new_state": "DONE" if each.after.done else "SUBMITTED",
+        }
+        for each in booked
+    ]
+    await session.execute(_ORDER_HEARD_OF, orders)
+    await session.execute(_INTENT_HEARD_OF, intents)
+
+
+async def _turn_outbox(session: AsyncSession, booked: Sequence[Booked]) -> None:
+    """Filled to the last unit: nothing more can come. Else the order is asked for again."""
+    await _forget(session, [each.answer.intent for each in booked if each.after.done and each.after.state == FILLED])
+    ended = [each.answer.intent for each in booked if each.after.done and each.after.state != FILLED]
+    await _ask_again(session, ended, SETTLING, timedelta(seconds=LATE_SECONDS[0]))
+    open_ = [each.answer.intent for each in booked if not each.after.done]
+    stops = [intent for intent in open_ if intent.purpose == "stop"]
+    await _ask_again(session, stops, PROBING, LOOK_AT_STOPS_AFTER)
+    await _ask_again(session, [each for each in open_ if each.purpose != "stop"], PROBING, ASK_AGAIN_AFTER)
+
+
+async def take_refusal(
+    session: AsyncSession, portfolio: Portfolio, intent: Intent, code: str, text: str, cause: Cause = Cause.VENUE
+) -> None:
+    """The venue does not have the order and will not: the intent ends, with nothing filled.
+
+    `cause`: the venue's refusal, or why the order was given up. Raises `ForbiddenTransitionError` for an order that the
+    venue is known to have.
+    """
+    order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
+    order.state = move(order.state, REJECTED, cause)
+    order.reject_code, order.reject_text = code, text[:1000]
+    order.updated_at = func.clock_timestamp()
+    await _ask_again(session, [intent], SETTLING, timedelta(seconds=LATE_SECONDS[0]))
+    intent.state = "REJECTED" if cause == Cause.VENUE else "ABANDONED"
+    intent.updated_at = func.now()
+    trail.refused(session, portfolio, intent, code, text)
+
+
+async def _forget(session: AsyncSession, intents: Sequence[Intent]) -> None:
+    if intents:
+        await session.execute(_FORGET, {"intents": [intent.intent_id for intent in intents]})
+
+
+async def _ask_again(session: AsyncSession, intents: Sequence[Intent], state: str, after: timedelta) -> None:
+    """Also where nothing was asked any more: an order that was given up may turn up."""
+    rows = [
+        {
+            "intent_id": intent.intent_id,
+            "user_id": intent.user_id,
+            "account_id": intent.account_id,
+            "epoch": intent.epoch,
+            "state": state,
+            "after": after,
+        }
+        for intent in intents
+    ]
+    if rows:
+        await session.execute(_ASK_AGAIN, rows)

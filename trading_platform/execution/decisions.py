@@ -4,10 +4,12 @@ Pure but for the identifiers' hashes: the same signals and the same portfolio gi
 decision keys, whoever asks and however often.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from operator import itemgetter
 
 from trading_platform.execution.exposures import Exposures
 from trading_platform.execution.limits import LimitBook
@@ -126,6 +128,17 @@ def flatten(
         for key, holding in portfolio.holdings.items()
         if holding.symbol in latest and holding.symbol not in portfolio.unsettled and (only is None or key in only)
     ]
+
+
+def in_turn(decisions: Sequence[Decision]) -> list[Decision]:
+    """The first decision of every user, then the second of every user: who has very many keeps nobody waiting."""
+    places: Counter[str] = Counter()
+    ordered = []
+    for decision in decisions:
+        user = decision.portfolio.user_id
+        ordered.append((places[user], decision))
+        places[user] += 1
+    return [decision for _, decision in sorted(ordered, key=itemgetter(0))]
 
 
 def _key(signal: Signal) -> tuple[StrategyId, Symbol]:

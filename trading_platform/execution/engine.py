@@ -12,28 +12,28 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from itertools import groupby
 
+import psycopg
 import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from trading_platform.compliance.audit import SealBusyError, seal
-from trading_platform.execution import books
 from trading_platform.execution.accounts import load_portfolios
 from trading_platform.execution.breaker_board import BreakerBoard, tell_losses
 from trading_platform.execution.clock import MarketClock
-from trading_platform.execution.decisions import Decision, decide, flatten
+from trading_platform.execution.decisions import Decision, decide, flatten, in_turn
 from trading_platform.execution.directives import AccountsChanged, Directives
-from trading_platform.execution.intents import move_cursor, write_intents
+from trading_platform.execution.dispatch import Dispatch
+from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
 from trading_platform.execution.portfolio import Portfolio, PositionKey
+from trading_platform.execution.positions import write_equity
 from trading_platform.execution.reconciliation import reconcile, say
 from trading_platform.execution.sender import Sender
-from trading_platform.execution.shares import Errand, FairShares
 from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
@@ -44,7 +44,7 @@ from trading_platform.observability import metrics
 from trading_platform.observability.heartbeat import beat_async
 from trading_platform.storage.control import MarketProgress, Signal
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import Intent, SignalCursor
+from trading_platform.storage.group import SignalCursor
 from trading_platform.storage.lease import LeaseLostError, process_name
 from trading_platform.venues.port import AuthLostError, QueryFailedError
 
@@ -58,13 +58,14 @@ RECONCILE_EVERY_SECONDS = 60.0
 SEAL_EVERY_SECONDS = 5.0
 LOOK_AT_BOOKS_EVERY_SECONDS = 5.0
 """In live trading. A replay's books are made from its bars, so they tell nothing that those do not."""
-LANES = 64
-"""Orders that may be on the wire at once."""
+STEP_PART = 200
+"""Decisions that are written at once: while they are sent, the next ones are written."""
 EQUITY_EVERY_STEPS = 24
 RETRY_SECONDS = 1.0
 RUNNING, FLATTENING = "RUNNING", "FLATTENING"
 RECOVERABLE = (
-    LeaseLostError, QueryFailedError, OperationalError, InternalError, InterfaceError, PoolTimeoutError, OSError,
+    LeaseLostError, QueryFailedError, OperationalError, InternalError, InterfaceError, PoolTimeoutError,
+    psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError, OSError,
 )  # fmt: skip
 
 
@@ -85,7 +86,8 @@ class Engine:
     def __post_init__(self) -> None:
         self.lease = GroupLease(self.databases, self.group_id, process_name())
         self.sender = Sender(self.databases, self.lease, self._market_now)
-        self.stops = StopKeeper(self.sender, self.dataset_id)
+        self.writer = StepWriter(self.databases, self.lease)
+        self.stops = StopKeeper(self.sender, self.writer, self.dataset_id)
         self.portfolios: list[Portfolio] = []
         self.instruments: dict[Symbol, Instrument] = {}
         self.cursor = self._cursor_on_disk = 0
@@ -310,46 +312,33 @@ class Engine:
     async def _idle(self) -> None:
         """Now and then: put on disk how far the signals are consumed, and repeat to the clock what it may have missed."""
         if self.cursor > self._cursor_on_disk and self.market_time is not None:
-            async with self.databases.group_async(self.group_id) as session:
-                await self.lease.check(session)
-                await move_cursor(session, self.dataset_id, self.cursor, self.market_time)
+            await self.writer.move_cursor(Cursor(self.dataset_id, self.cursor, self.market_time))
             self._cursor_on_disk = self.cursor
         await self._tell_clock()
 
     async def _carry_out(self, decisions: Sequence[Decision], market_time: datetime, seq: int) -> None:
-        """Write the decisions with the cursor, then send them: accounts at the same time, each account's in order."""
+        """Write the decisions, and with the last of them the cursor; send what is written while more is being written.
+
+        An engine that dies between two parts decides on the rest again, and finds those written that were.
+        """
         issued_at = datetime.now(UTC)
-        async with self.databases.group_async(self.group_id) as session:
-            await self.lease.check(session)
-            await move_cursor(session, self.dataset_id, seq, market_time)
-            intents = await write_intents(
-                session, decisions, market_time, self.lease.epoch, issued_at, self._market_now()
-            )
+        ordered = in_turn(decisions)
+        parts = [ordered[start : start + STEP_PART] for start in range(0, max(len(ordered), 1), STEP_PART)]
+        async with Dispatch(self.sender, self._clock_seconds()) as out:
+            for part in parts:
+                cursor = Cursor(self.dataset_id, seq, market_time) if part is parts[-1] else None
+                intents = await self.writer.write(part, market_time, issued_at, self._market_now(), cursor)
+                for decision in part:
+                    intent = intents.get(decision.intent_id)
+                    if intent is not None:
+                        out.put(decision.portfolio, intent, self.instruments[Symbol(intent.contract)], issued_at)
         self._cursor_on_disk = seq
         if denied := sum(decision.denial is not None for decision in decisions):
             metrics.ORDERS.labels(self.group_id, "denied").inc(denied)
             await tell_losses(self.databases, self.group_id, decisions)
-        await self._send(decisions, intents, issued_at)
         async with self.databases.group_async(self.group_id) as session:
             await self.lease.check(session)
-            await books.write_equity(session, self.portfolios, market_time)
-
-    async def _send(self, decisions: Sequence[Decision], intents: dict[str, Intent], issued_at: datetime) -> None:
-        """Users in turn, accounts at the same time, each account's orders one after the other."""
-        shares = FairShares(LANES)
-        for decision in decisions:
-            intent = intents.get(decision.intent_id)
-            if intent is not None:
-                portfolio, instrument = decision.portfolio, self.instruments[Symbol(intent.contract)]
-                send = partial(self._send_one, portfolio, intent, instrument, issued_at)
-                shares.put(Errand(portfolio.user_id, portfolio.account_id, send, decision.purpose == "exit"))
-        for trouble in await shares.drain():  # only now: no order may be on its way when a session ends
-            raise trouble
-
-    async def _send_one(
-        self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime
-    ) -> None:
-        await self.sender.send(portfolio, intent, instrument, issued_at, self._clock_seconds())
+            await write_equity(session, self.portfolios, market_time)
 
     async def _withdraw(self) -> None:
         """What halts ask for beside keeping entries back: cancel those that work, and leave what is held."""
@@ -420,6 +409,7 @@ class Engine:
             with contextlib.suppress(asyncio.CancelledError, *RECOVERABLE):
                 await keeping
         metrics.ENGINE_STATE.labels(self.group_id).set(0)
+        await self.writer.close()
         for portfolio in self.portfolios:
             await portfolio.venue.close()
         self.portfolios = []

@@ -1,110 +1,101 @@
-"""Decisions on disk: cursor, intents, outbox, orders and audit entries in the caller's one transaction.
+"""Intents into the books: written before anything is sent, with their marks and the cursor, by one call of the database.
 
-What is written here is what happened, whoever dies afterwards: the unique decision key makes a second writing of the same
-decision impossible, and the client order id that the venue will see is already in the row.
+Whether an intent is new is the database's word: its decision key is unique, so the same decision written by two engines,
+or twice by one, is sent once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+import orjson
+import psycopg
 
-from trading_platform.compliance.audit import record_all
 from trading_platform.execution import trail
 from trading_platform.execution.decisions import Decision
+from trading_platform.execution.lease import GroupLease
 from trading_platform.identifiers import DatasetId
-from trading_platform.storage.group import Intent, Order, Outbox, SignalCursor
-from trading_platform.storage.types import table_of
+from trading_platform.storage.databases import Databases
+from trading_platform.storage.group import Intent
 
-# Made once, and on tables: in the way of every order, mapped objects would take most of the time.
-_NEW_INTENTS = insert(table_of(Intent)).on_conflict_do_nothing().returning(table_of(Intent).c.intent_id)
-_NEW_OUTBOX, _NEW_ORDERS, _CURSOR = insert(table_of(Outbox)), insert(table_of(Order)), insert(table_of(SignalCursor))
-_MOVE_CURSOR = _CURSOR.on_conflict_do_update(
-    index_elements=["dataset_id"], set_={"seq": _CURSOR.excluded.seq, "market_time": _CURSOR.excluded.market_time}
-)
+Row = dict[str, Any]
 
 
-async def move_cursor(session: AsyncSession, dataset_id: DatasetId, seq: int, market_time: datetime) -> None:
-    """All signals up to `seq` are consumed."""
-    await session.execute(_MOVE_CURSOR, {"dataset_id": dataset_id, "seq": seq, "market_time": market_time})
+@dataclass(frozen=True)
+class Cursor:
+    """All signals of a dataset up to `seq` are consumed; `market_time` is that of the last one."""
+
+    dataset_id: DatasetId
+    seq: int
+    market_time: datetime
 
 
-async def write_intents(
-    session: AsyncSession, decisions: Sequence[Decision], market_time: datetime, epoch: int, issued_at: datetime,
-    market_sent_at: datetime,
-) -> dict[str, Intent]:  # fmt: skip
-    """Write the decisions that are new; returns the intents to be sent, by id.
+@dataclass
+class StepWriter:
+    """Writes what an engine has decided, under its lease.
 
-    They were decided on what was known at `market_time`, and go out now: `issued_at` is wall time, which is signed later,
-    `market_sent_at` the market's clock.
+    It keeps a connection of its own: every order waits for this write, and a session of the pool would take twice the
+    time of the write itself.
     """
-    if not decisions:
-        return {}
-    intents = await new_intents(session, [_columns(decision, market_time, epoch) for decision in decisions])
-    entries: list[dict[str, Any]] = []
-    to_send: dict[str, Intent] = {}
-    for decision in decisions:
-        intent = intents.pop(decision.intent_id, None)
-        if intent is None:
-            continue
-        entries += trail.planned(decision.portfolio, intent, decision.signal)
-        if decision.denial is None:
-            to_send[intent.intent_id] = intent
-    await record_all(session, entries)
-    await mark_sending(session, list(to_send.values()), issued_at, market_sent_at)
-    return to_send
+
+    databases: Databases
+    lease: GroupLease
+    _connection: psycopg.AsyncConnection | None = field(default=None, init=False)
+
+    async def write(
+        self, decisions: Sequence[Decision], market_time: datetime, issued_at: datetime, market_sent_at: datetime,
+        cursor: Cursor | None = None,
+    ) -> dict[str, Intent]:  # fmt: skip
+        """Write the decisions that are new; returns the intents to be sent, by id. Raises `LeaseLostError`.
+
+        They were decided on what was known at `market_time`, and go out now: `issued_at` is wall time, which is signed
+        later, `market_sent_at` the market's clock. They are of no session: what was decided never changes.
+        """
+        rows = [_columns(decision, market_time, self.lease.epoch) for decision in decisions]
+        entries = (trail.planned(each.portfolio, each.signal, each.denial, each.purpose) for each in decisions)
+        new = await self.write_rows(rows, entries, issued_at, market_sent_at, cursor)
+        return {row["intent_id"]: intent_of(row) for row in rows if row["denial"] is None and row["intent_id"] in new}
+
+    async def write_rows(
+        self, rows: Sequence[Row], entries: Iterable[Row], issued_at: datetime, market_sent_at: datetime,
+        cursor: Cursor | None = None,
+    ) -> set[str]:  # fmt: skip
+        """Like `write`, from columns of intents and what the trail says of each; returns the ids of those that are new."""
+        decided = orjson.dumps([row | entry for row, entry in zip(rows, entries, strict=True)], default=str).decode()
+        consumed = (cursor.dataset_id, cursor.seq, cursor.market_time) if cursor else (None, None, None)
+        lease = (self.lease.group_id, self.lease.holder, self.lease.epoch)
+        connection = await self._connected()
+        answer = await connection.execute(self._statement, (*lease, *consumed, issued_at, market_sent_at, decided))
+        (new,) = await answer.fetchone() or (None,)
+        if new is None:
+            raise self.lease.lost()
+        return set(new)
+
+    async def move_cursor(self, cursor: Cursor) -> None:
+        """Signals are consumed that led to nothing."""
+        await self.write_rows([], [], cursor.market_time, cursor.market_time, cursor)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    @property
+    def _statement(self) -> bytes:
+        _, schema = self.databases.group_address(self.lease.group_id)
+        return f'select "{schema}".write_step(%s, %s, %s, %s, %s, %s, %s, %s, %s)'.encode()
+
+    async def _connected(self) -> psycopg.AsyncConnection:
+        if self._connection is None or self._connection.closed:
+            self._connection = await self.databases.connect_async(self.lease.group_id)
+        return self._connection
 
 
-async def new_intents(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> dict[str, Intent]:
-    """Write intents; returns by id those that were not there. They are of no session: what was decided never changes."""
-    written = set((await session.scalars(_NEW_INTENTS, rows)).all())
-    return {row["intent_id"]: Intent(**row, attempts=0) for row in rows if row["intent_id"] in written}
+def intent_of(row: Row) -> Intent:
+    return Intent(**row, attempts=0)
 
 
-async def mark_sending(
-    session: AsyncSession, intents: Sequence[Intent], issued_at: datetime, market_sent_at: datetime
-) -> None:
-    """Outbox and order rows of intents that are sent as soon as they are committed."""
-    if not intents:
-        return
-    sent = {"sent_at": issued_at}
-    outbox = [
-        {
-            "intent_id": intent.intent_id,
-            "user_id": intent.user_id,
-            "account_id": intent.account_id,
-            "state": "SENDING",
-            "epoch": intent.epoch,
-            "market_sent_at": market_sent_at,
-            **sent,
-        }
-        for intent in intents
-    ]
-    orders = [
-        {
-            "user_id": intent.user_id,
-            "client_order_id": intent.client_order_id,
-            "intent_id": intent.intent_id,
-            "account_id": intent.account_id,
-            "symbol": intent.symbol,
-            "contract": intent.contract,
-            "side": intent.side,
-            "order_type": intent.order_type,
-            "quantity": intent.quantity,
-            "state": "SUBMITTED",
-            "market_time": intent.market_time,
-            "epoch": intent.epoch,
-            **sent,
-        }
-        for intent in intents
-    ]
-    await session.execute(_NEW_OUTBOX, outbox)
-    await session.execute(_NEW_ORDERS, orders)
-
-
-def _columns(decision: Decision, market_time: datetime, epoch: int) -> dict[str, Any]:
+def _columns(decision: Decision, market_time: datetime, epoch: int) -> Row:
     signal, held = decision.signal, decision.holding
     return {
         "user_id": decision.portfolio.user_id,

@@ -80,7 +80,7 @@ class GroupLease:
         )
         with self.databases.group(self.group_id) as session:
             if session.execute(renewal).scalar_one_or_none() is None:
-                raise self._lost()
+                raise self.lost()
 
     async def show(self, state: str, **detail: Any) -> None:
         """Change what the engine shows, at once."""
@@ -95,9 +95,9 @@ class GroupLease:
         """
         held = select(EngineLease.epoch).where(*self._ours()).with_for_update(read=True, key_share=True)
         if (await session.execute(held)).scalar_one_or_none() is None:
-            raise self._lost()
+            raise self.lost()
 
-    def _lost(self) -> LeaseLostError:
+    def lost(self) -> LeaseLostError:
         return LeaseLostError(f"the engine lease of group {self.group_id!r} is no longer ours (epoch {self.epoch})")
 
     async def release(self) -> None:

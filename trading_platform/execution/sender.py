@@ -11,7 +11,7 @@ than its receive window. So "no such order" after that window holds for good, ev
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.execution import books, trail
+from trading_platform.execution.books import Answer
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.order_states import SUBMITTED, UNKNOWN, Cause, allowed, move
 from trading_platform.execution.portfolio import Portfolio, RestingStop
@@ -36,6 +37,7 @@ from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Fill, Intent, Order, Outbox
 from trading_platform.venues.port import (
     Accepted,
+    Ambiguous,
     AuthLost,
     AuthLostError,
     IpNotAllowed,
@@ -67,7 +69,13 @@ class Sender:
     async def send(
         self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime, clock_seconds: float
     ) -> None:
-        """Send an intent that is SENDING in the books since `issued_at`, and take the answer.
+        """`place` an order and `book` the answer."""
+        await self.book([await self.place(portfolio, intent, instrument, issued_at, clock_seconds)])
+
+    async def place(
+        self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime, clock_seconds: float
+    ) -> Answer:
+        """Send an intent that is SENDING in the books since `issued_at`; the answer has to be booked.
 
         `clock_seconds`: now, by the clock that orders per second are counted by.
         """
@@ -82,38 +90,53 @@ class Sender:
             span.set_attribute("result", type(result).__name__)
         latency = time.perf_counter() - started
         metrics.ORDER_SECONDS.labels(portfolio.venue.route.exchange).observe(latency)
-        await self._take(portfolio, intent, instrument, result, latency * 1_000)
+        return Answer(portfolio, intent, instrument, result, latency * 1_000)
 
-    async def _take(
-        self, portfolio: Portfolio, intent: Intent, instrument: Instrument, result: Result, latency_ms: float | None
-    ) -> None:
-        """Write what the answer means, in one transaction under the lease; before it, what would make that one long."""
-        group = self.lease.group_id
-        if isinstance(result, Accepted) and len(result.fills) > MOST_FILLS:
-            *parts, result = await self._parts(intent, result)
-            for part in parts:
-                async with self.databases.group_async(group) as session:
-                    await self.lease.check(session)
-                    row, _order = await books.rows_of(session, intent)
-                    await books.take_answer(session, portfolio, row, part, instrument, latency_ms)
-        async with self.databases.group_async(group) as session:
+    async def book(self, answers: Sequence[Answer]) -> None:
+        """Write what answers mean, all in one transaction under the lease; before it, what would make that one long.
+
+        Raises `LeaseLostError`, and `AuthLostError` for an account whose owner has to log in again.
+        """
+        shortened = [await self._shortened(answer) for answer in answers]
+        done: list[bool] = []
+        async with self.databases.group_async(self.lease.group_id) as session:
             await self.lease.check(session)
-            row, _order = await books.rows_of(session, intent)
-            done = True
-            if isinstance(result, Accepted):
-                done = await books.take_answer(session, portfolio, row, result, instrument, latency_ms)
-                name = "filled" if done and result.filled else "sent"
-            elif isinstance(result, (Refused, AuthLost, IpNotAllowed)):
-                code = result.code if isinstance(result, Refused) else type(result).__name__.upper()
-                await books.take_refusal(session, portfolio, row, code, result.text)
-                name = "rejected"
-            elif isinstance(result, Throttled):
-                done = await self._queue(session, portfolio, row, result.retry_after)
-                name = "throttled"
-            else:
-                done = await self._unknown(session, portfolio, row, result.cause)
-                name = "unknown"
-        metrics.ORDERS.labels(group, name).inc()
+            ended = await books.take_answers(session, [each for each in shortened if each.accepted is not None])
+            for answer in shortened:
+                done.append(next(ended) if answer.accepted is not None else await self._take_other(session, answer))
+        for answer, over in zip(shortened, done, strict=True):
+            self._remember(answer, done=over)
+        for answer in shortened:
+            await self._take_lost_access(answer)
+
+    async def _shortened(self, answer: Answer) -> Answer:
+        """The answer, with no more fills than one transaction can book: those before are booked, in parts."""
+        accepted = answer.accepted
+        if accepted is None or len(accepted.fills) <= MOST_FILLS:
+            return answer
+        *parts, last = await self._parts(answer.intent, accepted)
+        for part in parts:
+            async with self.databases.group_async(self.lease.group_id) as session:
+                await self.lease.check(session)
+                await books.take_answers(session, [replace(answer, result=part)])
+        return replace(answer, result=last)
+
+    async def _take_other(self, session: AsyncSession, answer: Answer) -> bool:
+        """Book an answer by which the venue does not have the order, or may not; returns whether the order is over."""
+        portfolio, result = answer.portfolio, answer.result
+        row = await session.get_one(Intent, (answer.intent.user_id, answer.intent.intent_id))
+        if isinstance(result, Throttled):
+            return await self._queue(session, portfolio, row, result.retry_after)
+        if isinstance(result, Ambiguous):
+            return await self._unknown(session, portfolio, row, result.cause)
+        assert not isinstance(result, Accepted)
+        code = result.code if isinstance(result, Refused) else type(result).__name__.upper()
+        await books.take_refusal(session, portfolio, row, code, result.text)
+        return True
+
+    def _remember(self, answer: Answer, *, done: bool) -> None:
+        """Let the portfolio know of what is booked."""
+        portfolio, intent, result = answer.portfolio, answer.intent, answer.result
         symbol = Symbol(intent.symbol)
         portfolio.unknown.discard(symbol)
         portfolio.working.discard(symbol)
@@ -130,7 +153,11 @@ class Sender:
             portfolio.working.add(symbol)
         elif not done:
             portfolio.unknown.add(symbol)
-            log.warning("order_not_settled", intent_id=intent.intent_id, result=name, answer=str(result)[:300])
+            log.warning("order_not_settled", intent_id=intent.intent_id, answer=str(result)[:300])
+        metrics.ORDERS.labels(self.lease.group_id, _named(result, done=done)).inc()
+
+    async def _take_lost_access(self, answer: Answer) -> None:
+        portfolio, result = answer.portfolio, answer.result
         if isinstance(result, AuthLost) and portfolio.venue.needs_login:
             raise AuthLostError(portfolio.account_id, result.text)
         if isinstance(result, (AuthLost, IpNotAllowed)):
@@ -265,7 +292,7 @@ class Sender:
 
     async def take(self, portfolio: Portfolio, intent: Intent, instrument: Instrument, found: Accepted) -> None:
         """Book what the venue said of an order that it was asked for."""
-        await self._take(portfolio, intent, instrument, found, None)
+        await self.book([Answer(portfolio, intent, instrument, found)])
 
     async def _believe(
         self, portfolio: Portfolio, intent: Intent, verdict: Mapping[str, Any], venue_order_id: str | None,
@@ -278,9 +305,8 @@ class Sender:
             return
         async with self.databases.group_async(self.lease.group_id) as session:
             await self.lease.check(session)
-            row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
-            told = as_told(verdict, venue_order_id, row.market_time)
-            await books.take_answer(session, portfolio, row, told, instrument, None, Cause.OPERATOR)
+            told = as_told(verdict, venue_order_id, intent.market_time)
+            await books.take_answers(session, [Answer(portfolio, intent, instrument, told, cause=Cause.OPERATOR)])
         portfolio.unknown.discard(Symbol(intent.symbol))
         portfolio.working.discard(Symbol(intent.symbol))
 
@@ -334,6 +360,15 @@ class Sender:
             order = await session.get_one(Order, (intent.user_id, intent.client_order_id))
         if order.state == UNKNOWN:
             portfolio.unknown.add(Symbol(intent.symbol))
+
+
+def _named(result: Result, *, done: bool) -> str:
+    """What became of an order, for the metrics."""
+    if isinstance(result, Accepted):
+        return "filled" if done and result.filled else "sent"
+    if isinstance(result, Throttled):
+        return "throttled"
+    return "unknown" if isinstance(result, Ambiguous) else "rejected"
 
 
 def _too_late(intent: Intent, now: datetime | None) -> bool:

@@ -59,6 +59,10 @@ class Lane:
     sent_at: deque[float] = field(default_factory=deque)
     busy: set[AccountId] = field(default_factory=set)
 
+    @property
+    def queued(self) -> int:
+        return len(self.urgent) + len(self.waiting)
+
     def next(self, now: float) -> Errand | None:
         """The errand that may go now, taken out of the queue: None while all must wait."""
         for queue, free in ((self.urgent, True), (self.waiting, False)):
@@ -108,7 +112,9 @@ class FairShares:
 
     def __init__(self, lanes: int = 16, clock: Callable[[], float] = time.monotonic) -> None:
         self._lanes, self._clock = lanes, clock
-        self._users: OrderedDict[UserId, Lane] = OrderedDict()
+        self._users: dict[UserId, Lane] = {}
+        self._turns: OrderedDict[UserId, Lane] = OrderedDict()
+        """Of those with something queued: whoever was served goes to the end."""
         self._changed = asyncio.Event()
         self._flying = 0
 
@@ -117,7 +123,7 @@ class FairShares:
         self._lane(user_id).quota = quota
 
     def put(self, errand: Errand) -> None:
-        lane = self._lane(errand.user_id)
+        lane = self._turns.setdefault(errand.user_id, self._lane(errand.user_id))
         (lane.urgent if errand.urgent else lane.waiting).append(errand)
         self._changed.set()
 
@@ -131,7 +137,7 @@ class FairShares:
 
     @property
     def queued(self) -> int:
-        return sum(len(lane.urgent) + len(lane.waiting) for lane in self._users.values())
+        return sum(lane.queued for lane in self._turns.values())
 
     async def drain(self) -> list[BaseException]:
         """Send until nothing is queued or on the wire; returns what went wrong. That stops the account's others alone."""
@@ -144,27 +150,41 @@ class FairShares:
     async def _work(self, *, until_empty: bool, stop: asyncio.Event | None = None) -> list[BaseException]:
         troubles: list[BaseException] = []
         tasks: set[asyncio.Task[None]] = set()
+
+        def stopping() -> bool:
+            return stop is not None and stop.is_set()
+
         while True:
-            stopping = stop is not None and stop.is_set()
             self._changed.clear()
-            while not stopping and self._flying < self._lanes and (errand := self._take()) is not None:
+            while not stopping() and self._flying < self._lanes and (errand := self._take()) is not None:
                 self._flying += 1
-                task = asyncio.create_task(self._carry(errand, troubles))
+                task = asyncio.create_task(self._fly(errand, troubles, stopping))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-            if self._flying == 0 and (stopping or (until_empty and self.queued == 0)):
+            if self._flying == 0 and (stopping() or (until_empty and self.queued == 0)):
                 return troubles
             await self._wait(stop)
 
     def _take(self) -> Errand | None:
-        """The next user's turn: whoever was served goes to the end."""
+        """The errand of the next user whose turn it is and who may send now."""
         now = self._clock()
-        for user_id, lane in self._users.items():
+        for user_id, lane in self._turns.items():
             errand = lane.next(now)
             if errand is not None:
-                self._users.move_to_end(user_id)
+                self._turns.move_to_end(user_id)
+                if not lane.queued:
+                    del self._turns[user_id]
                 return errand
         return None
+
+    async def _fly(self, errand: Errand, troubles: list[BaseException], stopping: Callable[[], bool]) -> None:
+        """Carry an errand, and then the next one that may go, until there is none."""
+        following: Errand | None = errand
+        while following is not None:
+            await self._carry(following, troubles)
+            following = None if stopping() else self._take()
+        self._flying -= 1
+        self._changed.set()
 
     async def _carry(self, errand: Errand, troubles: list[BaseException]) -> None:
         try:
@@ -173,15 +193,15 @@ class FairShares:
             troubles.append(trouble)
             self._users[errand.user_id].forget(errand.account_id)
         finally:
-            self._flying -= 1
             self._users[errand.user_id].busy.discard(errand.account_id)
-            self._changed.set()
 
     async def _wait(self, stop: asyncio.Event | None) -> None:
         """Until something changes, or the first quota has room again."""
-        now = self._clock()
-        rooms = [lane.room_in(now) for lane in self._users.values() if lane.waiting and not lane.busy]
-        waits = [room for room in rooms if room > 0] + ([LOOK_AGAIN_SECONDS] if stop is not None else [])
+        waits = [LOOK_AGAIN_SECONDS] if stop is not None else []
+        if self._flying < self._lanes:
+            now = self._clock()
+            rooms = (lane.room_in(now) for lane in self._turns.values() if lane.waiting and not lane.busy)
+            waits += [room for room in rooms if room > 0]
         timeout = min(*waits, LOOK_AGAIN_SECONDS) if waits else None
         try:
             await asyncio.wait_for(self._changed.wait(), timeout)

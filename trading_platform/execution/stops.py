@@ -22,10 +22,10 @@ from typing import Any
 import structlog
 from sqlalchemy import select
 
-from trading_platform.compliance.audit import record_all
 from trading_platform.execution import trail
 from trading_platform.execution.decisions import OUR_PREFIX, Decision
-from trading_platform.execution.intents import mark_sending, new_intents
+from trading_platform.execution.dispatch import Dispatch
+from trading_platform.execution.intents import StepWriter
 from trading_platform.execution.kill_switch import Target, set_halt
 from trading_platform.execution.portfolio import BEYOND, Holding, Portfolio, PositionKey
 from trading_platform.execution.sender import Sender
@@ -107,6 +107,7 @@ class StopKeeper:
     """Keeps the stops of a group's positions at their venues, for the engine that holds the lease."""
 
     sender: Sender
+    writer: StepWriter
     dataset_id: DatasetId
     handed_over: set[str] = field(default_factory=set)
     """Entries of positions that a person was called for."""
@@ -202,32 +203,16 @@ class StopKeeper:
         self, stops: Sequence[tuple[Portfolio, Holding, Terms, int]], instruments: Mapping[Symbol, Instrument],
         market_time: datetime, clock_seconds: float,
     ) -> None:  # fmt: skip
-        """Write them all down, then send: accounts at the same time, each account's in order."""
-        lease, issued_at = self.sender.lease, datetime.now(UTC)
-        by_account: dict[str, list[tuple[Portfolio, Intent]]] = {}
-        async with self.sender.databases.group_async(lease.group_id) as session:
-            await lease.check(session)
-            rows = [self._columns(portfolio, held, terms, sent, market_time) for portfolio, held, terms, sent in stops]
-            # What is missing was written by a life of this engine that has ended, and is being asked for.
-            intents = await new_intents(session, rows)
-            protected = [
-                (portfolio, intents[row["intent_id"]])
-                for (portfolio, *_), row in zip(stops, rows, strict=True)
-                if row["intent_id"] in intents
-            ]
-            await record_all(session, [entry for pair in protected for entry in trail.protected(*pair)])
-            await mark_sending(session, list(intents.values()), issued_at, self.sender.market_now())
-        for portfolio, intent in protected:
-            by_account.setdefault(portfolio.account_id, []).append((portfolio, intent))
-
-        async def send(account: list[tuple[Portfolio, Intent]]) -> None:
-            for portfolio, intent in account:
-                instrument = instruments[Symbol(intent.contract)]
-                await self.sender.send(portfolio, intent, instrument, issued_at, clock_seconds)
-
-        for trouble in await asyncio.gather(*map(send, by_account.values()), return_exceptions=True):
-            if trouble is not None:  # only now: no order may be on its way when a session ends
-                raise trouble
+        """Write them all down, then send them."""
+        issued_at = datetime.now(UTC)
+        rows = [self._columns(portfolio, held, terms, sent, market_time) for portfolio, held, terms, sent in stops]
+        entries = (trail.protected(portfolio, terms.trigger) for portfolio, _, terms, _ in stops)
+        # What is missing was written by a life of this engine that has ended, and is being asked for.
+        new = await self.writer.write_rows(rows, entries, issued_at, self.sender.market_now())
+        async with Dispatch(self.sender, clock_seconds) as out:
+            for (portfolio, held, _, _), row in zip(stops, rows, strict=True):
+                if row["intent_id"] in new:
+                    out.put(portfolio, Intent(**row, attempts=0), instruments[held.contract], issued_at)
 
     def _columns(
         self, portfolio: Portfolio, held: Holding, terms: Terms, sent: int, market_time: datetime

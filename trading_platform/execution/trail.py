@@ -1,10 +1,11 @@
 """What the audit trail says of an order, from the plan to its last fill: one function for each kind of entry.
 
-Entries are added to the caller's transaction, or returned for it, so that a change and its entry commit together. Their
-columns cannot be filled in later, and therefore every entry says which way the order took (`Route`), which model decided
-and where to find the trace.
+Entries are added to the caller's transaction, or returned for it where there are many, so that a change and its entry
+commit together. Their columns cannot be filled in later, and therefore every entry says which way the order took
+(`Route`), which model decided and where to find the trace.
 """
 
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,39 +19,30 @@ from trading_platform.venues.port import Accepted, VenueFill
 ACTOR = "engine"
 
 
-def planned(portfolio: Portfolio, intent: Intent, signal: Signal) -> list[dict[str, Any]]:
+def planned(portfolio: Portfolio, signal: Signal, denial: str | None, purpose: str) -> dict[str, Any]:
     """A decision: what was planned, what risk said of it, and that it goes out where risk let it pass."""
-    common = _common(portfolio, intent)
-    detail = {"purpose": intent.purpose, **_signal_tags(signal)}
-    plan = {**common, "event_type": "PLAN", "price": intent.reference_price, "detail": detail}
-    if intent.denial is not None:
-        return [plan, {**common, "event_type": "RISK_BLOCK", "status_message": intent.denial}]
-    return [plan, {**common, "event_type": "RISK_PASS"}, {**common, "event_type": "SEND"}]
+    events = ["PLAN", "RISK_PASS", "SEND"] if denial is None else ["PLAN", "RISK_BLOCK"]
+    return {**_route(portfolio), "events": events, "detail": {"purpose": purpose, **_signal_tags(signal)}}
 
 
-def protected(portfolio: Portfolio, intent: Intent) -> list[dict[str, Any]]:
+def protected(portfolio: Portfolio, trigger: Decimal) -> dict[str, Any]:
     """A stop goes to the venue: nothing was decided but by the rule that every position has one."""
-    common = _common(portfolio, intent)
-    detail = {"purpose": intent.purpose, "trigger": str(intent.stop_price)}
-    plan = {**common, "event_type": "PLAN", "price": intent.reference_price, "detail": detail}
-    return [plan, {**common, "event_type": "SEND"}]
+    return {**_route(portfolio), "events": ["PLAN", "SEND"], "detail": {"purpose": "stop", "trigger": str(trigger)}}
 
 
-def acknowledged(
-    session: AsyncSession, portfolio: Portfolio, intent: Intent, accepted: Accepted, latency_ms: float | None
-) -> None:
+def acknowledged(portfolio: Portfolio, intent: Intent, accepted: Accepted, latency_ms: float | None) -> dict[str, Any]:
     """The venue has the order; `latency_ms` is None where that was asked for later."""
-    record(
-        session, **_common(portfolio, intent), **_standing(intent, accepted), event_type="ACK",
-        filled_quantity=accepted.filled, status=accepted.state, latency_ms=latency_ms,
-    )  # fmt: skip
+    return {
+        **_common(portfolio, intent), **_standing(intent, accepted), "event_type": "ACK",
+        "filled_quantity": accepted.filled, "status": accepted.state, "latency_ms": latency_ms,
+    }  # fmt: skip
 
 
-def filled(session: AsyncSession, portfolio: Portfolio, intent: Intent, accepted: Accepted, fill: VenueFill) -> None:
-    record(
-        session, **_common(portfolio, intent), **_standing(intent, accepted), event_type="FILL", trade_id=fill.trade_id,
-        filled_quantity=fill.quantity, price=fill.price,
-    )  # fmt: skip
+def filled(portfolio: Portfolio, intent: Intent, accepted: Accepted, fill: VenueFill) -> dict[str, Any]:
+    return {
+        **_common(portfolio, intent), **_standing(intent, accepted), "event_type": "FILL", "trade_id": fill.trade_id,
+        "filled_quantity": fill.quantity, "price": fill.price,
+    }  # fmt: skip
 
 
 def refused(session: AsyncSession, portfolio: Portfolio, intent: Intent, code: str, text: str) -> None:
@@ -68,7 +60,6 @@ def note(session: AsyncSession, portfolio: Portfolio, intent: Intent, event: str
 
 
 def _common(portfolio: Portfolio, intent: Intent) -> dict[str, Any]:
-    route = portfolio.venue.route
     return {
         "user_id": intent.user_id,
         "account_id": intent.account_id,
@@ -79,9 +70,7 @@ def _common(portfolio: Portfolio, intent: Intent) -> dict[str, Any]:
         "attempt": intent.attempts,
         "actor": ACTOR,
         "client_order_id": intent.client_order_id,
-        "exchange": route.exchange,
-        "source_ip": route.source_ip,
-        "clock_offset_ms": route.clock_offset_ms,
+        **_route(portfolio),
         "symbol": intent.contract,
         "side": intent.side,
         "quantity": intent.quantity,
@@ -89,6 +78,12 @@ def _common(portfolio: Portfolio, intent: Intent) -> dict[str, Any]:
         "market_time": intent.market_time,
         "trace_id": intent.trace_id,
     }
+
+
+def _route(portfolio: Portfolio) -> dict[str, Any]:
+    """Which way an order takes."""
+    route = portfolio.venue.route
+    return {"exchange": route.exchange, "source_ip": route.source_ip, "clock_offset_ms": route.clock_offset_ms}
 
 
 def _standing(intent: Intent, accepted: Accepted) -> dict[str, Any]:

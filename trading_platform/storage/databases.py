@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any
 
+import psycopg
 from sqlalchemy import URL, Engine, create_engine, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -143,6 +145,12 @@ class Databases:
         url, schema = self.group_address(group_id)
         return self._async_engine(url).execution_options(schema_translate_map={GROUP_PLACEHOLDER: schema})
 
+    async def connect_async(self, group_id: GroupId) -> psycopg.AsyncConnection:
+        """A connection to the group's server outside of any pool, committing each statement; the caller closes it."""
+        url, _ = self.group_address(group_id)
+        arguments = _connect_args(self._asleep_after)
+        return await psycopg.AsyncConnection.connect(plain_url(url), autocommit=True, **arguments)
+
     # --- the shard map -----------------------------------------------------------------------------------------------
 
     def group_address(self, group_id: GroupId) -> tuple[URL, str]:
@@ -206,7 +214,7 @@ class Databases:
         return engine
 
 
-def _connect_args(asleep_after: timedelta | None) -> dict[str, object]:
+def _connect_args(asleep_after: timedelta | None) -> dict[str, Any]:
     options = {"statement_timeout": str(STATEMENT_TIMEOUT_MS), "timezone": "UTC"}
     if asleep_after is not None:
         options["idle_in_transaction_session_timeout"] = str(int(asleep_after.total_seconds() * 1_000))

@@ -15,6 +15,7 @@ import aiohttp
 
 from trading_platform.execution import books, engine
 from trading_platform.execution.engine import Engine
+from trading_platform.execution.intents import StepWriter
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.watched_venue import WatchedVenue
@@ -34,13 +35,14 @@ def is_about_to_post(session: aiohttp.ClientSession, method: str, url: object, *
     return method.upper() == "POST" and "/order" in str(url)
 
 
-def has_fills(session: object, intent: object, fills: Sized) -> bool:
-    return len(fills) > 0
+def has_any(owner: object, things: Sized, *_: Any) -> bool:
+    return len(things) > 0
 
 
 @dataclass(frozen=True)
 class Point:
-    """`owner.name` is a coroutine function; death comes `when` it is called or has returned, if `applies`."""
+    """`owner.name` is a coroutine function; death comes before it is called, after it has returned or during its first
+    wait (`when`), if `applies`."""
 
     owner: Any
     name: str
@@ -51,24 +53,24 @@ class Point:
 
 SEND_POINTS: dict[str, tuple[Point, ...]] = {
     "signals read, nothing decided": (Point(Engine, "take", "before"),),
-    "cursor moved, nothing written": (Point(engine, "write_intents", "before"),),
-    "intent and outbox written, not committed": (Point(engine, "write_intents", "after"),),
-    "SENDING committed, nothing sent": (Point(Sender, "send", "before"),),
+    "decided, nothing written": (Point(StepWriter, "write", "before"),),
+    "being written, whether committed or not": (Point(StepWriter, "write_rows", "during", has_any),),
+    "SENDING committed, nothing sent": (Point(Sender, "place", "before"),),
     "before the door": (Point(WatchedVenue, "place_market", "before"),),
     "signed, not on the wire": (Point(aiohttp.ClientSession, "_request", "before", is_about_to_post),),
     "bytes on the wire, answer not read": (Point(aiohttp.ClientResponse, "start", "before", posts_an_order, True),),
     "answer read, not understood": (Point(aiohttp.ClientResponse, "read", "after", posts_an_order),),
     "answer understood": (Point(WatchedVenue, "place_market", "after"),),
-    "before the books": (Point(Sender, "_take", "before"),),
-    "fill written, not committed": (Point(books, "_insert_fills", "after", has_fills),),
-    "position moved, not committed": (Point(books, "_move_position", "after"),),
+    "before the books": (Point(Sender, "book", "before"),),
+    "fill written, not committed": (Point(books, "_insert_fills", "after", has_any),),
+    "position moved, not committed": (Point(books, "move_positions", "after", has_any),),
     "outbox row gone or changed, not committed": (
-        Point(books, "_forget", "after"),
-        Point(books, "_ask_again", "after"),
+        Point(books, "_forget", "after", has_any),
+        Point(books, "_ask_again", "after", has_any),
     ),
-    "acknowledgement written, not committed": (Point(books, "take_answer", "after"),),
-    "acknowledgement committed": (Point(Sender, "_take", "after"),),
-    "before the equity point": (Point(books, "write_equity", "before"),),
+    "acknowledgement written, not committed": (Point(books, "take_answers", "after", has_any),),
+    "acknowledgement committed": (Point(Sender, "book", "after"),),
+    "before the equity point": (Point(engine, "write_equity", "before"),),
     "step done, clock not told": (Point(Engine, "take", "after"),),
 }
 SETTLE_POINTS: dict[str, tuple[Point, ...]] = {
@@ -106,7 +108,11 @@ def _patch(point: Point, state: dict[str, bool], signum: int) -> None:
             if point.on_the_wire:
                 await asyncio.sleep(REACHES_THE_WIRE_SECONDS)
             _strike(state, signum)
-        result = await original(*arguments, **named)
+        running = asyncio.ensure_future(original(*arguments, **named))
+        if point.when == "during" and here and state["armed"]:
+            await asyncio.sleep(0)
+            _strike(state, signum)
+        result = await running
         if point.when == "after" and here and state["armed"]:
             _strike(state, signum)
         return result

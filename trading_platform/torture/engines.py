@@ -21,7 +21,8 @@ from typing import Any
 from trading_platform.stack.processes import die_with_parent
 
 SEND_PATH = (
-    "execution/sender.py", "execution/books.py", "execution/intents.py", "venues/binance.py", "venues/zerodha/venue.py",
+    "execution/sender.py", "execution/books.py", "execution/positions.py", "execution/intents.py",
+    "execution/dispatch.py", "venues/binance.py", "venues/zerodha/venue.py",
     "venues/zerodha/orders.py", "venues/zerodha/transport.py",
 )  # fmt: skip
 LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.5
@@ -154,16 +155,17 @@ def _set_trap(limit: int) -> None:
 
     The interpreter is watched only from then on: that slows it by half, and an engine's start is most of its life here.
     """
-    from trading_platform.execution import engine
+    from trading_platform.execution.intents import StepWriter
 
-    write = vars(engine)["write_intents"]
+    write = StepWriter.write_rows
 
-    async def first(*given: Any, **named: Any) -> Any:
-        setattr(engine, "write_intents", write)  # noqa: B010 - imported there, and called there
-        sys.settrace(_trap(limit))
-        return await write(*given, **named)
+    async def first(self: StepWriter, rows: Any, *given: Any) -> set[str]:
+        if rows:
+            StepWriter.write_rows = write  # type: ignore[method-assign]
+            sys.settrace(_trap(limit))
+        return await write(self, rows, *given)
 
-    setattr(engine, "write_intents", first)  # noqa: B010
+    StepWriter.write_rows = first  # type: ignore[assignment,method-assign]
 
 
 def _trap(limit: int) -> Any:

@@ -1,0 +1,84 @@
+"""Many orders on their way at once: users in turn, each account's in order, and their answers into the books together.
+
+    async with Dispatch(sender, clock_seconds) as out:
+        out.put(portfolio, intent, instrument, issued_at)
+
+Leaving waits until every order is sent and every answer booked, and raises what went wrong: no order may be on its way
+when a session ends.
+"""
+
+import asyncio
+import time
+from datetime import datetime
+from functools import partial
+from types import TracebackType
+
+from trading_platform.execution.books import Answer
+from trading_platform.execution.portfolio import Portfolio
+from trading_platform.execution.sender import Sender
+from trading_platform.execution.shares import Errand, FairShares
+from trading_platform.markets.instruments import Instrument
+from trading_platform.storage.group import Intent
+from trading_platform.venues.port import Accepted
+
+LANES = 64
+"""Orders that may be on the wire at once."""
+BOOK_WITHIN_SECONDS = 0.25
+"""While orders wait to be sent, answers wait as long for each other: one transaction for all costs a tenth of one each."""
+MOST_TOGETHER = 250
+"""Answers in one transaction, which must be over long before the lease is."""
+
+
+class Dispatch:
+    """One step's orders. `clock_seconds`: now, by the clock that orders per second are counted by."""
+
+    def __init__(self, sender: Sender, clock_seconds: float) -> None:
+        self._sender, self._clock_seconds = sender, clock_seconds
+        self._shares = FairShares(LANES)
+        self._answers: list[Answer] = []
+        self._oldest = 0.0
+        self._booking = asyncio.Lock()
+        self._sending: asyncio.Task[None] | None = None
+
+    def put(self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime) -> None:
+        """Send an intent that is SENDING in the books since `issued_at`. Raises what an earlier one met with."""
+        send = partial(self._send, portfolio, intent, instrument, issued_at)
+        self._shares.put(Errand(portfolio.user_id, portfolio.account_id, send, intent.purpose == "exit"))
+        if self._sending is None or self._sending.done():
+            if self._sending is not None:
+                self._sending.result()
+            self._sending = asyncio.create_task(self._drain())
+
+    async def __aenter__(self) -> "Dispatch":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._sending is not None:
+                await self._sending
+        finally:
+            await self._book()
+
+    async def _drain(self) -> None:
+        for trouble in await self._shares.drain():
+            raise trouble
+
+    async def _send(self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime) -> None:
+        answer = await self._sender.place(portfolio, intent, instrument, issued_at, self._clock_seconds)
+        if not isinstance(answer.result, Accepted):  # it may concern the account's other orders
+            await self._sender.book([answer])
+            return
+        if not self._answers:
+            self._oldest = time.monotonic()
+        self._answers.append(answer)
+        due = len(self._answers) >= MOST_TOGETHER or time.monotonic() - self._oldest >= BOOK_WITHIN_SECONDS
+        if due and not self._booking.locked():
+            await self._book()
+
+    async def _book(self) -> None:
+        async with self._booking:
+            while self._answers:
+                together, self._answers = self._answers[:MOST_TOGETHER], self._answers[MOST_TOGETHER:]
+                await self._sender.book(together)
