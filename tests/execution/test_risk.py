@@ -64,7 +64,7 @@ def test_a_limit_of_any_scope_denies_one_step_further(scope: Scope, change: dict
         ({"last_price": D("83.3")}, Denial.PRICE_SANITY),
         ({"halted": "platform"}, Denial.HALT_ACTIVE),
         ({"flattening": True}, Denial.ENGINE_FLATTENING),
-        ({"breaker": "market:NIFTY 50"}, Denial.BREAKER_OPEN),
+        ({"breaker": lambda: "market:NIFTY 50"}, Denial.BREAKER_OPEN),
         ({"stale_session": "ended"}, Denial.AUTH_STALE),
         ({"other_address": "10.0.0.9"}, Denial.ADDRESS_CHANGED),
         ({"certified_enough": False}, Denial.SIGNAL_UNCERTIFIED),

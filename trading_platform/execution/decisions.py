@@ -6,9 +6,10 @@ decision keys, whoever asks and however often.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property, partial
 from operator import itemgetter
 
 from trading_platform.execution.exposures import Exposures
@@ -40,11 +41,11 @@ class Decision:
     decision_key: str
     contract: Symbol
 
-    @property
+    @cached_property
     def intent_id(self) -> IntentId:
         return IntentId(content_id("i", self.decision_key))
 
-    @property
+    @cached_property
     def client_order_id(self) -> ClientOrderId:
         """At most 36 characters, unique a decision: the venue sees the same id however often it is sent."""
         return ClientOrderId(content_id(OUR_PREFIX.rstrip("_"), self.decision_key, length=30))
@@ -155,54 +156,46 @@ def decision_key(portfolio: Portfolio, signal: Signal, purpose: str) -> str:
 def _exit(portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation) -> Decision:
     instrument = situation.instruments.get(held.contract)
     quantity = instrument.round_quantity(held.quantity) if instrument else ZERO
-    denial = check(_wish(portfolio, signal, held.contract, instrument, quantity, situation, entry=False))
-    return Decision(
-        portfolio,
-        signal,
-        "exit",
-        "sell",
-        quantity,
-        denial,
-        held,
-        decision_key(portfolio, signal, "exit"),
-        held.contract,
-    )
+    denial = check(_wish(portfolio, signal, held.contract, instrument, quantity, entry=False))
+    key = decision_key(portfolio, signal, "exit")
+    return Decision(portfolio, signal, "exit", "sell", quantity, denial, held, key, held.contract)
 
 
 def _entry(
     portfolio: Portfolio, signal: Signal, stake: Stake, market_time: datetime, situation: Situation, now: datetime,
     last: Decimal | None, counts: Exposures, spent: Decimal,
 ) -> Decision:  # fmt: skip
-    contract = portfolio.venue.contract_for(Symbol(signal.symbol), market_time)
+    symbol = Symbol(signal.symbol)
+    contract = portfolio.venue.contract_for(symbol, market_time)
     instrument = situation.instruments.get(contract)
     notional = portfolio.equity * stake.capital_fraction
     quantity = instrument.round_quantity(notional / signal.price) if instrument else ZERO
-    wish = replace(
-        _wish(portfolio, signal, contract, instrument, quantity, situation, entry=True),
-        last_price=last,
-        cash=portfolio.cash - spent,
-        standings=counts.standings(portfolio, StrategyId(signal.strategy_id), Symbol(signal.symbol)),
-        halted=situation.halted(portfolio),
-        flattening=situation.leaves(portfolio),
-        stale_session=_ended(portfolio, now),
-        other_address=_other_address(portfolio),
-        duplicate=counts.decided(decision_key(portfolio, signal, "entry")),
-        own_opposite=counts.opposes(portfolio, contract, "buy"),
-        stale=now >= signal.expires_at,
-        certified_enough=portfolio.kind != "live" or signal.certified or stake.allow_uncertified,
-    )
-    denial = check(wish)
-    if denial is None:  # asked last: where a breaker lets a few orders through to see, each one must really go out
-        denial = check(replace(wish, breaker=situation.breaker(portfolio, Symbol(signal.symbol))))
-    return Decision(
-        portfolio, signal, "entry", "buy", quantity, denial, None, decision_key(portfolio, signal, "entry"), contract
-    )
+    key = decision_key(portfolio, signal, "entry")
+    wish = _wish(portfolio, signal, contract, instrument, quantity, entry=True)
+    wish.last_price = last
+    wish.cash = portfolio.cash - spent
+    wish.standings = counts.standings(portfolio, StrategyId(signal.strategy_id), symbol)
+    wish.halted = situation.halted(portfolio)
+    wish.flattening = situation.leaves(portfolio)
+    wish.stale_session = _ended(portfolio, now)
+    wish.other_address = _other_address(portfolio)
+    wish.duplicate = counts.decided(key)
+    wish.own_opposite = counts.opposes(portfolio, contract, "buy")
+    wish.stale = now >= signal.expires_at
+    wish.certified_enough = portfolio.kind != "live" or signal.certified or stake.allow_uncertified
+    wish.breaker = partial(situation.breaker, portfolio, symbol)
+    return Decision(portfolio, signal, "entry", "buy", quantity, check(wish), None, key, contract)
 
 
 def _wish(
-    portfolio: Portfolio, signal: Signal, contract: Symbol, instrument: Instrument | None, quantity: Decimal,
-    situation: Situation, *, entry: bool,
-) -> Wish:  # fmt: skip
+    portfolio: Portfolio,
+    signal: Signal,
+    contract: Symbol,
+    instrument: Instrument | None,
+    quantity: Decimal,
+    *,
+    entry: bool,
+) -> Wish:
     """What holds for exits and entries alike."""
     tradable = instrument is not None and instrument.tradable
     return Wish(
@@ -215,7 +208,7 @@ def _wish(
         cash=portfolio.cash,
         armed=portfolio.kind != "live" or portfolio.armed,
         tradable=tradable,
-        unknown_outcome=Symbol(signal.symbol) in portfolio.unsettled,
+        unknown_outcome=signal.symbol in portfolio.unknown or signal.symbol in portfolio.working,
         venue_rule=portfolio.venue.forbids(contract, "buy" if entry else "sell", quantity, reducing=not entry)
         if tradable and quantity > ZERO
         else None,

@@ -6,7 +6,7 @@ forbids it is its denial (`denial_codes.py`). Exits pass where entries may not: 
 closed, except what the venue itself would refuse.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -19,7 +19,7 @@ PRICE_TOLERANCE = Decimal("0.2")
 """A signal's price this far from the last one known is not believed."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Standing:
     """What a scope has already, and its limits; money in the limits' currency. None for `limits`: it has none."""
 
@@ -41,7 +41,7 @@ class Standing:
     """How far equity is below its highest, as a fraction of that."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Wish:
     """An order somebody wants to send, and all that decides whether it may."""
 
@@ -56,8 +56,8 @@ class Wish:
     """Of every scope that the order counts towards; the user's must be among them for an entry."""
     halted: str | None = None
     """The scope of the halt that holds."""
-    breaker: str | None = None
-    """The breaker that is open."""
+    breaker: Callable[[], str | None] = lambda: None
+    """The breaker that is open. Asked last: where one lets a few orders through to see, each of them must go out."""
     flattening: bool = False
     armed: bool = True
     stale_session: str | None = None
@@ -77,8 +77,8 @@ class Wish:
 
 def check(wish: Wish) -> str | None:
     """None where the order may go out, else the denial. For an exit only the venue's own rules count."""
-    rules = (_venue_rules(wish), _state_rules(wish), _limit_rules(wish)) if wish.entry else (_venue_rules(wish),)
-    return next((denial for rule in rules for denial in rule), None)
+    rules = (_venue_rules, _state_rules, _limit_rules, _breaker_rule) if wish.entry else (_venue_rules,)
+    return next((denial for rule in rules for denial in rule(wish)), None)
 
 
 def _venue_rules(wish: Wish) -> Iterator[str]:
@@ -103,8 +103,6 @@ def _state_rules(wish: Wish) -> Iterator[str]:
         yield said(Denial.HALT_ACTIVE, scope=wish.halted)
     if wish.flattening:
         yield said(Denial.ENGINE_FLATTENING)
-    if wish.breaker is not None:
-        yield said(Denial.BREAKER_OPEN, breaker=wish.breaker)
     if wish.stale_session is not None:
         yield said(Denial.AUTH_STALE, session=wish.stale_session)
     if wish.other_address is not None:
@@ -121,6 +119,12 @@ def _state_rules(wish: Wish) -> Iterator[str]:
         yield said(Denial.PRICE_INVALID, price=wish.price)
     elif wish.last_price is not None and abs(wish.price / wish.last_price - 1) > PRICE_TOLERANCE:
         yield said(Denial.PRICE_SANITY, price=wish.price, last=wish.last_price)
+
+
+def _breaker_rule(wish: Wish) -> Iterator[str]:
+    breaker = wish.breaker()
+    if breaker is not None:
+        yield said(Denial.BREAKER_OPEN, breaker=breaker)
 
 
 def _limit_rules(wish: Wish) -> Iterator[str]:

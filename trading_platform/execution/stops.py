@@ -25,7 +25,7 @@ from sqlalchemy import select
 from trading_platform.execution import trail
 from trading_platform.execution.decisions import OUR_PREFIX, Decision
 from trading_platform.execution.dispatch import Dispatch
-from trading_platform.execution.intents import StepWriter
+from trading_platform.execution.intents import StepWriter, intent_of
 from trading_platform.execution.kill_switch import Target, set_halt
 from trading_platform.execution.portfolio import BEYOND, Holding, Portfolio, PositionKey
 from trading_platform.execution.sender import Sender
@@ -212,7 +212,7 @@ class StopKeeper:
         async with Dispatch(self.sender, clock_seconds) as out:
             for (portfolio, held, _, _), row in zip(stops, rows, strict=True):
                 if row["intent_id"] in new:
-                    out.put(portfolio, Intent(**row, attempts=0), instruments[held.contract], issued_at)
+                    out.put(portfolio, intent_of(row), instruments[held.contract], issued_at)
 
     def _columns(
         self, portfolio: Portfolio, held: Holding, terms: Terms, sent: int, market_time: datetime
