@@ -73,8 +73,7 @@ class Dispatch:
         if not self._answers:
             self._oldest = time.monotonic()
         self._answers.append(answer)
-        due = len(self._answers) >= MOST_TOGETHER or time.monotonic() - self._oldest >= BOOK_WITHIN_SECONDS
-        if due and not self._booking.locked():
+        if time.monotonic() - self._oldest >= BOOK_WITHIN_SECONDS and not self._booking.locked():
             await self._book()
 
     async def _book(self) -> None:
