@@ -410,8 +410,7 @@ class Engine:
                 await keeping
         metrics.ENGINE_STATE.labels(self.group_id).set(0)
         await self.writer.close()
-        for portfolio in self.portfolios:
-            await portfolio.venue.close()
+        await asyncio.gather(*(portfolio.venue.close() for portfolio in self.portfolios))
         self.portfolios = []
 
     def _now(self) -> datetime | None:
