@@ -160,7 +160,7 @@ class OutcomeOut(Row):
     dataset_id: str
     strategy_id: str
     version_id: str
-    arm: Literal["champion", "challenger"]
+    arm: Literal["champion", "challenger", "hedge"]
     signal_id: str
     symbol: str
     currency: str
@@ -190,6 +190,7 @@ class SubscriptionOut(Row):
     capital_fraction: Amount
     allow_uncertified: bool
     enabled: bool
+    hedge_away: Amount | None
     changed_at: datetime
     changed_by: str
 
@@ -200,6 +201,11 @@ class SubscriptionIn(BaseModel):
     capital_fraction: Decimal = Field(gt=0, le=1, decimal_places=12, examples=["0.1"])
     enabled: bool = True
     allow_uncertified: bool = False
+    hedge_away: Decimal | None = Field(
+        None, gt=0, lt=1, decimal_places=12, examples=["0.03"],
+        description="Buy a put so far below the market before each entry into an index, and keep it as long as the position. "
+        "Where none is to be had, nothing is entered.",
+    )  # fmt: skip
     confirmation: str | None = Field(
         None,
         description="Needed to let a strategy trade uncertified signals on a live account; the error says the text.",

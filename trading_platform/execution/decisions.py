@@ -164,6 +164,15 @@ def _entry(
     instrument = situation.instruments.get(contract)
     notional = portfolio.equity * stake.capital_fraction
     quantity = instrument.round_quantity(notional / signal.price) if instrument else ZERO
+    return enter(portfolio, signal, stake, contract, quantity, situation, now, last, counts, spent)
+
+
+def enter(
+    portfolio: Portfolio, signal: Signal, stake: Stake, contract: Symbol, quantity: Decimal, situation: Situation,
+    now: datetime, last: Decimal | None, counts: Exposures, spent: Decimal,
+) -> Decision:  # fmt: skip
+    """Whether so much of a contract may be bought on a signal. `spent`: what the step's other entries take of the cash."""
+    instrument = situation.instruments.get(contract)
     wish = replace(
         _wish(portfolio, signal, contract, instrument, quantity, situation, entry=True),
         last_price=last,
