@@ -281,6 +281,7 @@ class Sender:
             row = await session.get_one(Intent, (intent.user_id, intent.intent_id))
             told = as_told(verdict, venue_order_id, row.market_time)
             await books.take_answer(session, portfolio, row, told, instrument, None, Cause.OPERATOR)
+        portfolio.stops = {key: stop for key, stop in portfolio.stops.items() if stop.intent_id != intent.intent_id}
         portfolio.unknown.discard(Symbol(intent.symbol))
         portfolio.working.discard(Symbol(intent.symbol))
 
