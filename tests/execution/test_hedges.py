@@ -71,9 +71,8 @@ class Floor:
     def now(self) -> datetime:
         return self.engine.clock.now(None)
 
-    @property
-    def level(self) -> Decimal:
-        return self.sandbox.exchange.markets[FUTURE].last or D(0)
+    def level(self, name: Symbol) -> Decimal:
+        return self.sandbox.exchange.markets[FUTURE if name == INDEX else name].last or D(0)
 
     def refuse_orders(self, of: Callable[[str, str], bool]) -> list[str]:
         """Let the broker refuse, for being far too large, what `of(contract, side)` says; returns what it refused."""
@@ -90,9 +89,9 @@ class Floor:
         venue.place = picky  # type: ignore[method-assign]
         return refused
 
-    async def take(self, state: str = "ok", *, exit_by: datetime | None = None) -> Signal:
-        """A bar's signal for the index, through the engine's own step."""
-        said = signal(INDEX, str(self.level), state, at=self.now)
+    async def take(self, state: str = "ok", *, exit_by: datetime | None = None, of: Symbol = INDEX) -> Signal:
+        """A bar's signal, through the engine's own step."""
+        said = signal(of, str(self.level(of)), state, at=self.now)
         said.available_at, said.seq, said.signal_id = self.now, self.engine.cursor + 1, f"s_{self.now:%d%H%M%S}"
         said.expires_at, said.exit_by = self.now + timedelta(minutes=1), exit_by or self.now + timedelta(minutes=30)
         async with self.databases.control_async() as session:
@@ -136,7 +135,11 @@ class Floor:
 
 @asynccontextmanager
 async def floor(
-    databases: Databases, folder: Path, start: datetime = MORNING, away: Decimal | None = D("0.005")
+    databases: Databases,
+    folder: Path,
+    start: datetime = MORNING,
+    away: Decimal | None = D("0.005"),
+    share: Decimal = D("0.17"),
 ) -> AsyncIterator[Floor]:
     wishes = Wishes(limits=False, seed=3, start=start)
     sandbox, token = build(wishes, folder)
@@ -146,7 +149,7 @@ async def floor(
         transport = KiteTransport(where["api_key"], None, root=where["root"], timeout_seconds=1.0)
         await open_session(transport, where["request_token"], where["api_secret"])
         venue = ZerodhaVenue(transport, lambda: clock.now(None))
-        stakes = {STRATEGY: Stake(STRATEGY, D("0.17"), True, True, hedge_away=away)}
+        stakes = {STRATEGY: Stake(STRATEGY, share, True, True, hedge_away=away)}
         account = portfolio(venue=venue, currency="INR", cash=D(10_000_000), stakes=stakes, limits=PLENTY)
         async with databases.control_async() as session:
             dataset = {"kind": "synthetic", "venue": "nse", "source": "x", "symbols": {}, "details": {}}

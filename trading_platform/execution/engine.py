@@ -272,6 +272,7 @@ class Engine:
         situation = self.directives.situation
         if any(portfolio.working for portfolio in self.portfolios):  # this bar may have filled what rested
             await self._settle_open(all_now=True)
+            await self._end_entries({Symbol(signal.symbol) for signal in signals})
         await self.stops.look(self.portfolios, self.instruments, self._now(), self._clock_seconds())
         decisions: list[Decision] = []
         self.breakers.on_signals(signals, market_time)
@@ -291,6 +292,12 @@ class Engine:
         await self._settle_step()
         await self._protect()
         await self._tell_clock()
+
+    async def _end_entries(self, symbols: set[Symbol]) -> None:
+        """Take back what is left of entries whose bar is over: what they filled can then be protected and left."""
+        for portfolio in self.portfolios:
+            if await cancel_entries(self.databases, self.lease, portfolio, "its bar is over", symbols):
+                await self.sender.settle(portfolio, self.instruments, self._now(), self._clock_seconds(), all_now=True)
 
     async def _protect(self) -> None:
         """A stop under every position; what cannot have one, or ends today, is left at the market; and what is hedged."""
@@ -361,7 +368,7 @@ class Engine:
         """What halts ask for beside keeping entries back: cancel those that work, and leave what is held."""
         for portfolio in self.portfolios:
             if self.directives.latches.asks(portfolio, self.group_id, "cancel"):
-                await cancel_entries(self.databases, self.lease, portfolio)
+                await cancel_entries(self.databases, self.lease, portfolio, "a halt asks for it")
         await self._flatten()
 
     async def _flatten(self) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.execution import books, trail
 from trading_platform.execution.lease import GroupLease
-from trading_platform.execution.order_states import SUBMITTED, UNKNOWN, Cause, allowed, move
+from trading_platform.execution.order_states import PARTIALLY_FILLED, SUBMITTED, UNKNOWN, WORKING, Cause, allowed, move
 from trading_platform.execution.portfolio import Portfolio, RestingStop
 from trading_platform.execution.probes import FIRST_PROBE_SECONDS, next_probe
 from trading_platform.execution.verdicts import ENDED, as_told
@@ -49,6 +49,7 @@ from trading_platform.venues.port import (
 log = structlog.get_logger(__name__)
 
 QUEUED = "QUEUED"
+RESTING = (WORKING, PARTIALLY_FILLED)
 FRESH = timedelta(seconds=2)
 """An order that waited longer behind others is issued anew before it is sent."""
 MOST_FILLS = 250
@@ -126,7 +127,7 @@ class Sender:
                 intent.intent_id, ClientOrderId(intent.client_order_id), Symbol(intent.contract),
                 intent.quantity - result.filled,
             )  # fmt: skip
-        elif not done and isinstance(result, Accepted) and result.state == "WORKING":
+        elif not done and isinstance(result, Accepted) and result.complete and result.state in RESTING:
             portfolio.working.add(symbol)
         elif not done:
             portfolio.unknown.add(symbol)

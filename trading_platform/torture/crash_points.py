@@ -13,10 +13,11 @@ from typing import Any
 
 import aiohttp
 
-from trading_platform.execution import books, engine
+from trading_platform.execution import books, engine, stops
 from trading_platform.execution.engine import Engine
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.sender import Sender
+from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.watched_venue import WatchedVenue
 
 REACHES_THE_WIRE_SECONDS = 0.05
@@ -32,6 +33,10 @@ def posts_an_order(response: aiohttp.ClientResponse, *_: Any) -> bool:
 
 def is_about_to_post(session: aiohttp.ClientSession, method: str, url: object, *_: Any) -> bool:
     return method.upper() == "POST" and "/order" in str(url)
+
+
+def sends_a_stop(sender: object, portfolio: object, intent: Any, *_: Any) -> bool:
+    return bool(intent.purpose == "stop")
 
 
 def has_fills(session: object, intent: object, fills: Sized) -> bool:
@@ -70,6 +75,11 @@ SEND_POINTS: dict[str, tuple[Point, ...]] = {
     "acknowledgement committed": (Point(Sender, "_take", "after"),),
     "before the equity point": (Point(books, "write_equity", "before"),),
     "step done, clock not told": (Point(Engine, "take", "after"),),
+    "stop written, not committed": (Point(stops, "mark_sending", "after"),),
+    "stop SENDING, nothing sent": (Point(Sender, "send", "before", sends_a_stop),),
+    "stop answered, not booked": (Point(WatchedVenue, "place_stop", "after"),),
+    "cancel noted, not sent": (Point(StopKeeper, "_note_cancel", "after"),),
+    "cancel answered, end not known": (Point(WatchedVenue, "cancel", "after"),),
 }
 SETTLE_POINTS: dict[str, tuple[Point, ...]] = {
     "lease taken": (Point(GroupLease, "acquire", "after"),),
