@@ -35,7 +35,6 @@ CASES = [
     *(("binance", point) for point in SEND_POINTS),
     *(("binance", point) for point in SETTLE_POINTS if point != "UNKNOWN written, not committed"),
     *(("zerodha", point) for point in (*WIRE_POINTS, "UNKNOWN written, not committed")),
-    *(("zerodha", point) for point in ("stop SENDING, nothing sent", "stop answered, not booked")),
 ]
 
 
@@ -88,15 +87,10 @@ def _die(made: Platform, cases: dict[tuple[str, str], Lived], *, entering: bool)
             doomed[case] = made.engine(each.traded, point=BEFORE_SETTLING.get(case[1], case[1]), lease_seconds=PATIENT)
     _await_trading(made, cases, doomed | spared)
     made.market.entering = entering
-    later = [pid for case, pid in doomed.items() if case[0] == "zerodha" and case[1] in STOP_POINTS]
-    soon = [pid for pid in doomed.values() if pid not in later]
     for _ in range(1 if entering else 5):  # every symbol is entered at once, and left after three minutes
         if any(alive(pid) for pid in doomed.values()):
             made.market.step()
-            _pause_until(lambda: not any(alive(pid) for pid in soon), 45.0 if entering else 4.0)
-    if later:  # at Kite an entry fills with the next minute, and its stop goes out after it
-        made.market.step()
-        _pause_until(lambda: not any(alive(pid) for pid in later), 45.0)
+            _pause_until(lambda: not any(alive(pid) for pid in doomed.values()), 45.0 if entering else 4.0)
     for case in spared:
         wait_until(lambda case=case: made.settled(cases[case].traded), f"the entries before {case[1]!r}", 60)
     for case, pid in (doomed | spared).items():
