@@ -4,9 +4,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, computed_field
+
+from trading_platform.execution.denial_codes import ABOUT, About
 
 T = TypeVar("T")
+EXPLAINED: dict[str, About] = {code.value: about for code, about in ABOUT.items()}
 
 
 def _plain(value: Decimal) -> str:
@@ -112,6 +115,39 @@ class OrderOut(Row):
     market_time: datetime
     sent_at: datetime | None
     acknowledged_at: datetime | None
+
+
+class DenialOut(Row):
+    """An order that risk kept back. `meaning` and `remedy` are None for rules of a market, which explain themselves."""
+
+    intent_id: str
+    user_id: str
+    account_id: str
+    dataset_id: str
+    strategy_id: str
+    purpose: Literal["entry", "exit", "stop"]
+    symbol: str
+    contract: str
+    side: Literal["buy", "sell"]
+    quantity: Amount
+    reference_price: Amount
+    market_time: datetime
+    created_at: datetime
+    denial: str = Field(examples=["RATE_DAY: scope=user id=alice currency=INR orders=51 limit=50"])
+
+    @computed_field
+    def code(self) -> str:
+        return self.denial.partition(":")[0]
+
+    @computed_field
+    def meaning(self) -> str | None:
+        about = EXPLAINED.get(self.denial.partition(":")[0])
+        return about.meaning if about else None
+
+    @computed_field
+    def remedy(self) -> str | None:
+        about = EXPLAINED.get(self.denial.partition(":")[0])
+        return about.remedy if about else None
 
 
 class FillOut(Row):
