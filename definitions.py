@@ -12,6 +12,7 @@ import assets.market_data
 import assets.marts
 import assets.models
 import assets.parity
+import assets.trading_books
 import assets.zerodha
 from assets.platform import Platform
 from jobs.definitions import JOBS, SCHEDULES
@@ -27,6 +28,7 @@ ASSET_MODULES = [
     assets.models,
     assets.evaluation,
     assets.execution,
+    assets.trading_books,
     assets.parity,
     assets.zerodha,
     assets.compliance,

@@ -189,6 +189,16 @@ def orders(view: View, limit: int) -> pd.DataFrame:
     return sent
 
 
+def denials(view: View, limit: int) -> pd.DataFrame:
+    """The newest orders that risk kept back."""
+    items = _books(view, "/api/denials", limit=limit)["items"]
+    rows = [row for row in items if row["dataset_id"] == view.dataset_id]
+    kept_back = table(rows, numbers=("quantity", "reference_price"), times=("market_time",))
+    if not kept_back.empty:
+        kept_back["figures"] = kept_back["denial"].str.partition(": ")[2]
+    return kept_back
+
+
 def fills(view: View, limit: int) -> pd.DataFrame:
     """The newest fills."""
     rows = _of_market(view, _books(view, "/api/fills", limit=limit)["items"])

@@ -47,9 +47,11 @@ model_cards = dg.define_asset_job(
 )
 execution = dg.define_asset_job(
     "execution",
-    selection=dg.AssetSelection.assets("live_execution", "trade_outcomes", "parity_report"),
+    selection=dg.AssetSelection.assets(
+        "live_execution", "live_session", "fills", "reconciliation", "trade_outcomes", "parity_report"
+    ),
     partitions_def=partitions.groups,
-    description="Ask a group's engine to run, report what it shows, collect its outcomes.",
+    description="Ask a group's engine to run, report what it shows: sessions, fills, books against venues, outcomes.",
 )
 marts = dg.define_asset_job(
     "marts",

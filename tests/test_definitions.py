@@ -16,7 +16,15 @@ ASSETS = {
     "features": {"features"},
     "models": {"baseline_model", "model_card", "retrained_model", "serving", "trained_model"},
     "evaluation": {"ab_evaluation", "drift_report", "model_performance", "promotion"},
-    "execution": {"kite_preflight", "live_execution", "parity_report", "trade_outcomes"},
+    "execution": {
+        "fills",
+        "kite_preflight",
+        "live_execution",
+        "live_session",
+        "parity_report",
+        "reconciliation",
+        "trade_outcomes",
+    },
 }
 JOBS = {
     "compact",
@@ -37,7 +45,7 @@ SCHEDULES = {
 }  # fmt: skip
 CHECKS = {
     "bars:expectations", "bars:history_is_complete", "features:forgets_and_serves_alike", "features:looks_at_no_future",
-    "live_execution:engine_alive", "audit_verification:chains_are_whole", "kite_preflight:all_ready",
+    "live_session:logged_in", "fills:orders_add_up", "reconciliation:books_match", "live_execution:engine_alive", "audit_verification:chains_are_whole", "kite_preflight:all_ready",
 }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Entry] = {
     "lake": Entry("trading_platform.market_data.commands:lake", "Look into the lake: datasets, gaps, quarantine."),
     "collector": Entry("trading_platform.market_data.commands:collector", "Service: stream live bars into the lake."),
     "scorer": Entry("trading_platform.strategies.commands:scorer", "Service: turn closed bars into signals."),
+    "desire": Entry("trading_platform.execution.desired_state:desire", "Ask a group's engine to run, halt or flatten."),
     "engine": Entry("trading_platform.execution.commands:engine", "Service: trade the accounts of user groups."),
     "orders": Entry("trading_platform.execution.order_commands:orders", "Orders: list, follow one, settle an unknown."),
     "halt": Entry("trading_platform.execution.halt_commands:halt", "The kill switch: show, set and clear halts."),

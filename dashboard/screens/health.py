@@ -72,6 +72,30 @@ else:
         },
     )
 
+engines = [row for row in health["leases"] if (row["detail"] or {}).get("reconciliation")]
+if engines:
+    st.subheader("Books and venues")
+    st.caption("Every engine compares its books with the venue before it trades, and every minute after; while they differ, "
+               "it does not trade. Orders that are not the platform's are left alone.")  # fmt: skip
+    compared = pd.DataFrame([row["detail"]["reconciliation"] for row in engines]).assign(
+        who=[called(row["name"]) for row in engines],
+        books=lambda rows: [["Match"] if matches else ["Differ"] for matches in rows["matches"]],
+        at=lambda rows: pd.to_datetime(rows["at"], utc=True, format="ISO8601"),
+        which=lambda rows: rows["differences"].map("; ".join),
+    )
+    tables.show(
+        compared,
+        {
+            "who": tables.words("Engine"),
+            "books": tables.status("Books", "Match", "Differ"),
+            "at": tables.time("Compared", seconds=True),
+            "open_outcomes": tables.number("Outcomes unknown"),
+            "late_fills": tables.number("Late fills"),
+            "foreign_orders": tables.number("Others' orders"),
+            "which": tables.words("Differences", width="large"),
+        },
+    )
+
 st.subheader("Services")
 if not health["services"]:
     st.caption("No service has reported yet.")

@@ -1,4 +1,4 @@
-"""Orders, fills and closed trades."""
+"""Orders, what was kept back, fills and closed trades."""
 
 import pandas as pd
 import streamlit as st
@@ -33,6 +33,30 @@ def show_orders(limit: int) -> int:
     if rows["reason"].notna().any():
         columns["reason"] = tables.words("Reason", width="medium")
     tables.show(tidy(rows), columns | account_and(rows, client_order_id="Client order id"))
+    return len(rows)
+
+
+def show_denials(limit: int) -> int:
+    rows = data.denials(view, limit)
+    if rows.empty:
+        st.caption("Nothing was kept back.")
+        return 0
+    st.caption("Decisions that risk did not let out. An exit is kept back by the venue's own rules alone.")
+    rows["what_for"] = rows["purpose"].str.capitalize()
+    tables.show(
+        tidy(rows),
+        {
+            "market_time": tables.time("Market time"),
+            "symbol": tables.words("Instrument"),
+            "what_for": tables.words("Entry or exit"),
+            "quantity": tables.quantity("Quantity"),
+            "reference_price": tables.price("Price"),
+            "code": tables.words("Code"),
+            "figures": tables.words("Figures", width="medium"),
+            "meaning": tables.words("Meaning", width="large"),
+            "remedy": tables.words("What to do", width="large"),
+        },
+    )
     return len(rows)
 
 
@@ -105,7 +129,7 @@ def account_and(rows: pd.DataFrame, **ids: str) -> dict[str, tables.Column]:
     return found | {name: tables.words(label, width="small") for name, label in ids.items()}
 
 
-KINDS = {"Orders": show_orders, "Fills": show_fills, "Closed trades": show_trades}
+KINDS = {"Orders": show_orders, "Kept back": show_denials, "Fills": show_fills, "Closed trades": show_trades}
 view = data.view()
 st.title("Orders")
 left, right = st.columns([4, 1], vertical_alignment="bottom")

@@ -39,6 +39,15 @@ async def test_a_share_beyond_the_whole_is_refused(api: Api) -> None:
         assert "capital_fraction" in answer.json()["detail"]
 
 
+async def test_a_hedge_is_asked_for_with_the_subscription_and_lies_below_the_market(api: Api) -> None:
+    cat, path = await api.log_in("cat"), "/api/subscriptions/acc_cat/index_futures_long"
+    for away in ("0", "1", "-0.1", "x"):
+        assert (await api.client.put(path, json={**HALF, "hedge_away": away}, headers=cat)).status_code == 422
+    answer = await api.client.put(path, json={**HALF, "hedge_away": "0.03"}, headers=cat)
+    assert (answer.status_code, answer.json()["hedge_away"]) == (200, "0.03")
+    assert (await api.client.put(path, json=HALF, headers=cat)).json()["hedge_away"] is None
+
+
 async def test_real_money_on_uncertified_signals_takes_the_words(api: Api) -> None:
     cat = await api.log_in("cat")
     path, wish = "/api/subscriptions/live_cat/barrier_long", {**HALF, "allow_uncertified": True}

@@ -21,6 +21,8 @@ GROUP: dict[str, Select[Any]] = {
     "account": queries.account(ANN, "a"),
     "orders": queries.orders(ANN, KEY, 100, symbol="BTC/USDT", state="FILLED"),
     "orders, first page": queries.orders(ANN, None, 100),
+    "denials": queries.denials(ANN, KEY, 100),
+    "denials, first page": queries.denials(ANN, None, 100),
     "fills": queries.fills(ANN, [START, "a", "b", "c"], 100, symbol="BTC/USDT"),
     "fills, first page": queries.fills(ANN, None, 100),
     "outcomes": queries.outcomes(ANN, KEY, 100, symbol="BTC/USDT"),

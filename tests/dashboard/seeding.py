@@ -161,7 +161,14 @@ class Work:
                     EngineLease(
                         group_id=group, holder="host-1:4711", epoch=2, state="RUNNING",
                         expires_at=datetime.now(UTC) + 8 * HOUR,
-                        detail={"market_time": self.now.isoformat(), "cursor": self.bars},
+                        detail={
+                            "market_time": self.now.isoformat(), "cursor": self.bars,
+                            "reconciliation": {
+                                "at": self.now.isoformat(), "matches": group != "g2", "open_outcomes": 0,
+                                "foreign_orders": 3, "late_fills": 0,
+                                "differences": ["a: 2 BTC held by the books, 1 at the venue"] if group == "g2" else [],
+                            },
+                        },
                     )
                 )  # fmt: skip
             seal(self.databases, GroupId(group))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import altair
 import httpx
@@ -11,10 +12,11 @@ from sqlalchemy import select
 
 from tests.dashboard.conftest import PAGES, Enter, Platform, forget
 from tests.dashboard.seeding import HELD
+from trading_platform.execution.denial_codes import ABOUT, Denial, said
 from trading_platform.identifiers import GroupId
 from trading_platform.stack.servers import free_port
 from trading_platform.storage.control import Halt
-from trading_platform.storage.group import Account, EquityPoint, Order, Outcome
+from trading_platform.storage.group import Account, EquityPoint, Intent, Order, Outcome
 
 pytestmark = pytest.mark.xdist_group("dashboard")
 SYNTHETIC = "Synthetic data."
@@ -83,6 +85,37 @@ def test_a_trader_sees_own_orders_and_those_of_the_chosen_data_only(
     current = {row["account_id"] for row in account if row["dataset_id"] == working.works[-1].dataset_id}
     assert set(rows["client_order_id"]) == {row.client_order_id for row in own if row.account_id in current}
     assert len(rows) < len(own)
+
+
+def test_what_risk_kept_back_is_said_with_its_meaning(working: Platform, enter: Enter) -> None:
+    dataset, denial = working.works[-1].dataset_id, said(Denial.RATE_DAY, scope="user", orders=51, limit=50)
+    with working.databases.group(GroupId("g1")) as session:
+        session.merge(
+            Intent(
+                user_id="u_ann", intent_id="i_late", decision_key="d_late", client_order_id="tp_late", account_id="a",
+                dataset_id=dataset, strategy_id="barrier_long", version_id="v", arm="champion", signal_id="s",
+                purpose="entry", symbol=HELD, contract=HELD, side="buy", order_type="MARKET", quantity=Decimal(2),
+                reference_price=Decimal(10), market_time=datetime(2026, 1, 2, tzinfo=UTC), epoch=1, state="DENIED",
+                denial=denial,
+            )
+        )  # fmt: skip
+    for user_id, kept_back in (("u_ann", 1), ("u_ben", 0)):
+        browser = enter(working, user_id).open("orders")
+        (kinds,) = browser.at.get("button_group")
+        kinds.set_value("Kept back")
+        browser.look()
+        assert ("Nothing was kept back." in browser.text) is (kept_back == 0)
+        if kept_back:
+            (row,) = browser.table("code", "meaning").to_dict("records")
+            assert (row["code"], row["figures"]) == ("RATE_DAY", "scope=user orders=51 limit=50")
+            assert (row["meaning"], row["remedy"]) == (ABOUT[Denial.RATE_DAY].meaning, ABOUT[Denial.RATE_DAY].remedy)
+
+
+def test_how_books_and_venues_compare_is_shown_by_engine(working: Platform, enter: Enter) -> None:
+    rows = enter(working, "u_cora").open("health").table("books", "which").set_index("who")
+    assert {name: row["books"] for name, row in rows.iterrows()} == {"Engine g1": ["Match"], "Engine g2": ["Differ"]}
+    assert rows.loc["Engine g2", "which"] == "a: 2 BTC held by the books, 1 at the venue"
+    assert set(rows["foreign_orders"]) == {3}
 
 
 def test_staff_choose_whose_books_they_look_at_and_traders_cannot(working: Platform, enter: Enter) -> None:

@@ -1,17 +1,22 @@
 """Stops at a broker whose orders end with the day: put under a position again when the market takes them, not before."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
-from tests.execution.test_sender_kite import GROUP, Desk, desk, group
+from tests.execution.test_decisions import SITUATION, signal
+from tests.execution.test_sender_kite import GROUP, INFY, Desk, desk, group
+from trading_platform.execution.decisions import Decision, flatten
 from trading_platform.execution.stops import StopKeeper
+from trading_platform.execution.verdicts import ENDED, verdict
 from trading_platform.identifiers import DatasetId
 from trading_platform.markets.sessions import next_open
+from trading_platform.storage.control import Alert
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import Intent
+from trading_platform.storage.group import Intent, Outbox
 
 IST = ZoneInfo("Asia/Kolkata")
 __all__ = ["group"]
@@ -61,3 +66,36 @@ async def test_a_stop_that_ended_with_the_day_waits_for_the_evening_and_stands_a
             await look_and_protect(await go_to(made, opening + after))
         assert len(await stops_of(group)) == 2, "the evening's stop is the morning's"
         assert await venue.open_client_order_ids() == {second}
+
+
+async def test_a_stop_that_no_book_tells_of_any_more_calls_a_person_whose_word_frees_the_exit(
+    group: Databases, tmp_path: Path
+) -> None:
+    """An engine was down while the stop ended with its day: it may have sold, so nothing is sold beside it."""
+    async with desk(group, tmp_path, start=datetime(2026, 7, 1, 15, 20, tzinfo=IST)) as made:
+        await made.send()
+        keeper = StopKeeper(made.sender, made.writer, DatasetId("d"))
+        assert await keeper.protect([made.account], made.instruments, made.clock[0], made.clock[0].timestamp()) == []
+        opening = next_open("NSE", made.clock[0])
+        now = await go_to(made, next_open("NSE", opening + timedelta(hours=12)) + timedelta(minutes=16))
+
+        async def leave() -> list[Decision]:
+            latest = {INFY: signal(INFY, "1500", at=now)}
+            exits = flatten(made.account, latest, now, replace(SITUATION, instruments=made.instruments))
+            return await keeper.make_way(exits, made.instruments, now, now.timestamp())
+
+        async def alerts() -> list[tuple[str, bool]]:
+            async with group.control_async() as session:
+                rows = (await session.scalars(select(Alert).order_by(Alert.alert_id))).all()
+            return [(row.detail, row.resolved_at is None) for row in rows]
+
+        assert (await leave(), await leave()) == ([], [])
+        ((_, stop),) = await stops_of(group)
+        ((detail, is_open),) = await alerts()
+        assert is_open
+        assert f"orders settle {stop} --group {GROUP} --as ended" in detail, "what to do is in it"
+        async with group.group_async(GROUP) as session:
+            await session.execute(update(Outbox).values(verdict=verdict(ENDED, (), "ann"), next_try_at=func.now()))
+        (exit_,) = await leave()
+        assert (exit_.side, exit_.quantity) == ("sell", made.intent.quantity)
+        assert [is_open for _, is_open in await alerts()] == [False]

@@ -36,6 +36,7 @@ from trading_platform.storage.group import (
     EngineLease,
     EquityPoint,
     Fill,
+    Intent,
     Order,
     Outcome,
     Position,
@@ -47,6 +48,7 @@ Cursor = Sequence[Any]
 
 ORDER_KEY = (Order.market_time, Order.client_order_id)
 FILL_KEY = (Fill.market_time, Fill.account_id, Fill.symbol, Fill.trade_id)
+DENIAL_KEY = (Intent.created_at, Intent.intent_id)
 OUTCOME_KEY = (Outcome.exit_time, Outcome.outcome_id)
 
 # --- what belongs to a user (group schema) ---------------------------------------------------------------------------
@@ -69,6 +71,11 @@ def orders(
     if state is not None:
         statement = statement.where(Order.state == state)
     return _page(statement, ORDER_KEY, after, limit)
+
+
+def denials(user_id: UserId, after: Cursor | None, limit: int) -> Select[Intent]:
+    """Decisions that risk kept back."""
+    return _page(select(Intent).where(Intent.user_id == user_id, Intent.denial.is_not(None)), DENIAL_KEY, after, limit)
 
 
 def fills(user_id: UserId, after: Cursor | None, limit: int, *, symbol: str | None = None) -> Select[Fill]:

@@ -4,9 +4,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, computed_field
+
+from trading_platform.execution.denial_codes import ABOUT, About
 
 T = TypeVar("T")
+EXPLAINED: dict[str, About] = {code.value: about for code, about in ABOUT.items()}
 
 
 def _plain(value: Decimal) -> str:
@@ -114,6 +117,39 @@ class OrderOut(Row):
     acknowledged_at: datetime | None
 
 
+class DenialOut(Row):
+    """An order that risk kept back. `meaning` and `remedy` are None for rules of a market, which explain themselves."""
+
+    intent_id: str
+    user_id: str
+    account_id: str
+    dataset_id: str
+    strategy_id: str
+    purpose: Literal["entry", "exit", "stop"]
+    symbol: str
+    contract: str
+    side: Literal["buy", "sell"]
+    quantity: Amount
+    reference_price: Amount
+    market_time: datetime
+    created_at: datetime
+    denial: str = Field(examples=["RATE_DAY: scope=user id=alice currency=INR orders=51 limit=50"])
+
+    @computed_field
+    def code(self) -> str:
+        return self.denial.partition(":")[0]
+
+    @computed_field
+    def meaning(self) -> str | None:
+        about = EXPLAINED.get(self.denial.partition(":")[0])
+        return about.meaning if about else None
+
+    @computed_field
+    def remedy(self) -> str | None:
+        about = EXPLAINED.get(self.denial.partition(":")[0])
+        return about.remedy if about else None
+
+
 class FillOut(Row):
     trade_id: str
     user_id: str
@@ -160,7 +196,7 @@ class OutcomeOut(Row):
     dataset_id: str
     strategy_id: str
     version_id: str
-    arm: Literal["champion", "challenger"]
+    arm: Literal["champion", "challenger", "hedge"]
     signal_id: str
     symbol: str
     currency: str
@@ -190,6 +226,7 @@ class SubscriptionOut(Row):
     capital_fraction: Amount
     allow_uncertified: bool
     enabled: bool
+    hedge_away: Amount | None
     changed_at: datetime
     changed_by: str
 
@@ -200,6 +237,11 @@ class SubscriptionIn(BaseModel):
     capital_fraction: Decimal = Field(gt=0, le=1, decimal_places=12, examples=["0.1"])
     enabled: bool = True
     allow_uncertified: bool = False
+    hedge_away: Decimal | None = Field(
+        None, gt=0, lt=1, decimal_places=12, examples=["0.03"],
+        description="Buy a put so far below the market before each entry into an index, and keep it as long as the position. "
+        "Where none is to be had, nothing is entered.",
+    )  # fmt: skip
     confirmation: str | None = Field(
         None,
         description="Needed to let a strategy trade uncertified signals on a live account; the error says the text.",

@@ -170,8 +170,16 @@ def _entry(
     instrument = situation.instruments.get(contract)
     notional = portfolio.equity * stake.capital_fraction
     quantity = instrument.round_quantity(notional / signal.price) if instrument else ZERO
-    key = decision_key(portfolio, signal, "entry")
-    wish = _wish(portfolio, signal, contract, instrument, quantity, entry=True)
+    return enter(portfolio, signal, stake, contract, quantity, situation, now, last, counts, spent)
+
+
+def enter(
+    portfolio: Portfolio, signal: Signal, stake: Stake, contract: Symbol, quantity: Decimal, situation: Situation,
+    now: datetime, last: Decimal | None, counts: Exposures, spent: Decimal,
+) -> Decision:  # fmt: skip
+    """Whether so much of a contract may be bought on a signal. `spent`: what the step's other entries take of the cash."""
+    symbol, key = Symbol(signal.symbol), decision_key(portfolio, signal, "entry")
+    wish = _wish(portfolio, signal, contract, situation.instruments.get(contract), quantity, entry=True)
     wish.last_price = last
     wish.cash = portfolio.cash - spent
     wish.standings = counts.standings(portfolio, StrategyId(signal.strategy_id), symbol)

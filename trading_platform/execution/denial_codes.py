@@ -43,6 +43,7 @@ class Denial(StrEnum):
     RATE_DAY = "RATE_DAY"
     LEGS_INVALID = "LEGS_INVALID"
     LEG_UNPROTECTED = "LEG_UNPROTECTED"
+    LEG_UNAVAILABLE = "LEG_UNAVAILABLE"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,12 @@ ABOUT: Mapping[Denial, About] = {
     Denial.RATE_DAY: About("As many orders today as allowed.", TOMORROW),
     Denial.LEGS_INVALID: About("Legs that are no set: fewer than two, one contract twice, no whole lots.", "Mend the set."),
     Denial.LEG_UNPROTECTED: About(
-        "A leg sells more than the bought legs of the set protect.", "Add a protective leg, or sell less."
+        "A leg sells more than the bought legs of the set protect, or is entered before its protection is filled.",
+        "Add a protective leg, or sell less; an entry is tried again with the next signal.",
+    ),
+    Denial.LEG_UNAVAILABLE: About(
+        "The put that a hedged entry needs is not listed, not offered, or may itself not be bought.",
+        "See the denial of the put beside it; or trade without a hedge (`hedge_away` of the subscription).",
     ),
 }  # fmt: skip
 

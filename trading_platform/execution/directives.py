@@ -79,11 +79,12 @@ class Directives:
             in_force.apply(portfolio)
         self._arms.clear()
         latches = self.latches = Latches.of(halts)
+        asked = "group" if group.desired_state == "HALT" else None
         self._situation = Situation(
             instruments,
             group.desired_state == "FLATTEN",
             self.clock.seconds,
-            lambda portfolio: latches.scope_of(portfolio, self.group_id),
+            lambda portfolio: latches.scope_of(portfolio, self.group_id) or asked,
             self.group_id,
             in_force.limits,
             breaker=lambda portfolio, symbol: self.breakers.blocks(

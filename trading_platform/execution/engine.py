@@ -27,6 +27,7 @@ from trading_platform.execution.clock import MarketClock
 from trading_platform.execution.decisions import Decision, decide, flatten, in_turn
 from trading_platform.execution.directives import AccountsChanged, Directives
 from trading_platform.execution.dispatch import Dispatch
+from trading_platform.execution.hedges import HedgeKeeper
 from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
@@ -34,6 +35,7 @@ from trading_platform.execution.portfolio import Portfolio, PositionKey
 from trading_platform.execution.positions import write_equity
 from trading_platform.execution.reconciliation import reconcile, say
 from trading_platform.execution.sender import Sender
+from trading_platform.execution.square_off import ending
 from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
@@ -88,6 +90,7 @@ class Engine:
         self.sender = Sender(self.databases, self.lease, self._market_now)
         self.writer = StepWriter(self.databases, self.lease)
         self.stops = StopKeeper(self.sender, self.writer, self.dataset_id)
+        self.hedges = HedgeKeeper(self.sender, self.writer, self.dataset_id)
         self.portfolios: list[Portfolio] = []
         self.instruments: dict[Symbol, Instrument] = {}
         self.cursor = self._cursor_on_disk = 0
@@ -271,15 +274,17 @@ class Engine:
         situation = self.directives.situation
         if any(portfolio.working for portfolio in self.portfolios):  # this bar may have filled what rested
             await self._settle_open(all_now=True)
+            await self._end_entries({Symbol(signal.symbol) for signal in signals})
         await self.stops.look(self.portfolios, self.instruments, self._now(), self._clock_seconds())
         decisions: list[Decision] = []
         self.breakers.on_signals(signals, market_time)
         exposures = situation.exposures(self.portfolios, market_time)
+        now = max(market_time, self.scored_through or market_time)
         for portfolio in self.portfolios:
             followed = [signal for signal in signals if signal.role == self.directives.arm(portfolio, signal, signals)]
-            now = max(market_time, self.scored_through or market_time)
             decisions += decide(portfolio, followed, market_time, situation, now, exposures)
         decisions = await self.stops.make_way(decisions, self.instruments, self._now(), self._clock_seconds())
+        decisions = await self.hedges.lead(decisions, situation, exposures, market_time, now, self._clock_seconds())
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0
         if decisions or due:
@@ -290,12 +295,20 @@ class Engine:
         await self._protect()
         await self._tell_clock()
 
+    async def _end_entries(self, symbols: set[Symbol]) -> None:
+        """Take back what is left of entries whose bar is over: what they filled can then be protected and left."""
+        for portfolio in self.portfolios:
+            if await cancel_entries(self.databases, self.lease, portfolio, "its bar is over", symbols):
+                await self.sender.settle(portfolio, self.instruments, self._now(), self._clock_seconds(), all_now=True)
+
     async def _protect(self) -> None:
-        """A stop under every position; what cannot have one is left at the market."""
+        """A stop under every position; what cannot have one, or ends today, is left at the market; and what is hedged."""
         if self.market_time is None:
             return
+        await self._leave(ending(self.portfolios, self._market_now()))
         staying = [each for each in self.portfolios if not self.directives.situation.leaves(each)]
         await self._leave(await self.stops.protect(staying, self.instruments, self.market_time, self._clock_seconds()))
+        await self.hedges.follow(self.portfolios, self.directives.situation, self.market_time, self._clock_seconds())
 
     async def _settle_step(self) -> None:
         """Where the market stands still for us: wait until nothing of this step is unsettled."""
@@ -344,7 +357,7 @@ class Engine:
         """What halts ask for beside keeping entries back: cancel those that work, and leave what is held."""
         for portfolio in self.portfolios:
             if self.directives.latches.asks(portfolio, self.group_id, "cancel"):
-                await cancel_entries(self.databases, self.lease, portfolio)
+                await cancel_entries(self.databases, self.lease, portfolio, "a halt asks for it")
         await self._flatten()
 
     async def _flatten(self) -> None:

@@ -4,10 +4,10 @@ A spread sells what another leg protects. The protective legs (those that are bo
 only as far as their protection is filled, in whole sets; and when a leg fails, what stands without its set is unwound,
 sold legs before bought ones. So at no moment is more sold than is protected, whatever fails and when.
 
-`plan` says what to do next from what is filled, so a run that was cut off is continued from the books.
+`plan` says what to do next from what is filled, so a set that was cut off is continued from the books (`hedges.py`).
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -91,37 +91,6 @@ def plan(legs: Sequence[Leg], filled: Filled, phase: Phase) -> Step | None:
         if excess > 0:
             return Step(leg, "sell" if leg.side == "buy" else "buy", excess, unwinding=True)
     return None
-
-
-class UnwindError(RuntimeError):
-    """A leg could not be taken back: what is open has no set, and a person must look."""
-
-
-async def carry_out(
-    legs: Sequence[Leg], filled: Filled, send: Callable[[Step], Awaitable[Decimal]], *, most_unwinds: int = 3
-) -> dict[Symbol, Decimal]:
-    """Send a set leg by leg; returns what is open of each leg in the end: whole sets, or nothing.
-
-    `send` carries out one step and returns how much of it filled; 0 for a refusal. It must know the order's end before it
-    returns, and raise where it does not: then nothing further is sent, and `carry_out` is called again with what the venue
-    shows as filled. Raises `UnwindError` where a leg cannot be taken back, ValueError for a set that `check_legs` denies.
-    """
-    if (denial := check_legs(legs)) is not None:
-        raise ValueError(f"this set is not to be sent: {denial}")
-    open_now = {leg.symbol: filled.get(leg.symbol, Decimal(0)) for leg in legs}
-    while (step := plan(legs, open_now, "opening")) is not None:
-        done = await send(step)
-        open_now[step.leg.symbol] += done
-        if done < step.quantity:
-            break
-    fails = 0
-    while (step := plan(legs, open_now, "unwinding")) is not None:
-        done = await send(step)
-        open_now[step.leg.symbol] -= done
-        fails += done == 0
-        if fails >= most_unwinds:
-            raise UnwindError(f"{open_now[step.leg.symbol]} of {step.leg.symbol} stand without their set")
-    return open_now
 
 
 def _protects(bought: Contract, sold: Contract) -> bool:

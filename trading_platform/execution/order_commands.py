@@ -56,7 +56,7 @@ def list_(
     table = Table(*(name.replace("_", " ") for name in columns), title=f"Orders of {group} ({state}), times in UTC")
     for row in rows:
         table.add_row(*(str(row[name] or "") for name in columns))
-    console.print(table if rows else f"Group {group} has no such order ({state}).")
+    console.print(table if rows else f"Group {group} has no {'' if state == 'all' else f'{state} '}order.")
     if as_json:
         typer.echo(json.dumps({"orders": rows}))
 

@@ -16,6 +16,8 @@ from trading_platform.venues.port import OrderVenue
 
 ZERO = Decimal(0)
 PositionKey = tuple[StrategyId, Symbol]
+HEDGE = "hedge"
+"""The arm of a leg that protects another position."""
 BEYOND = Decimal("0.5")
 """How far below the strategy's stop that at the venue is, as a part of the way from the price paid to the former."""
 
@@ -41,6 +43,11 @@ class Holding:
     @property
     def key(self) -> PositionKey:
         return self.strategy_id, self.symbol
+
+    @property
+    def hedges(self) -> bool:
+        """Whether it is there for another position of the same signal, and goes with it."""
+        return self.arm == HEDGE
 
     def exit_reason(self, price: Decimal, market_time: datetime) -> str | None:
         """Which barrier a close has reached, by the rule of the labels; None while none has."""
@@ -69,6 +76,8 @@ class Stake:
     capital_fraction: Decimal
     allow_uncertified: bool
     enabled: bool
+    hedge_away: Decimal | None = None
+    """How far below the market the put is that an entry into an index is hedged with; None: it is not."""
 
 
 @dataclass

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from trading_platform.execution import books, trail
 from trading_platform.execution.books import Answer
 from trading_platform.execution.lease import GroupLease
-from trading_platform.execution.order_states import SUBMITTED, UNKNOWN, Cause, allowed, move
+from trading_platform.execution.order_states import PARTIALLY_FILLED, SUBMITTED, UNKNOWN, WORKING, Cause, allowed, move
 from trading_platform.execution.portfolio import Portfolio, RestingStop
 from trading_platform.execution.probes import FIRST_PROBE_SECONDS, next_probe
 from trading_platform.execution.verdicts import ENDED, as_told
@@ -51,6 +51,7 @@ from trading_platform.venues.port import (
 log = structlog.get_logger(__name__)
 
 QUEUED = "QUEUED"
+RESTING = (WORKING, PARTIALLY_FILLED)
 FRESH = timedelta(seconds=2)
 """An order that waited longer behind others is issued anew before it is sent."""
 MOST_FILLS = 250
@@ -149,7 +150,7 @@ class Sender:
                 intent.intent_id, ClientOrderId(intent.client_order_id), Symbol(intent.contract),
                 intent.quantity - result.filled,
             )  # fmt: skip
-        elif not done and isinstance(result, Accepted) and result.state == "WORKING":
+        elif not done and isinstance(result, Accepted) and result.complete and result.state in RESTING:
             portfolio.working.add(symbol)
         elif not done:
             portfolio.unknown.add(symbol)
@@ -307,6 +308,7 @@ class Sender:
             await self.lease.check(session)
             told = as_told(verdict, venue_order_id, intent.market_time)
             await books.take_answers(session, [Answer(portfolio, intent, instrument, told, cause=Cause.OPERATOR)])
+        portfolio.stops = {key: stop for key, stop in portfolio.stops.items() if stop.intent_id != intent.intent_id}
         portfolio.unknown.discard(Symbol(intent.symbol))
         portfolio.working.discard(Symbol(intent.symbol))
 

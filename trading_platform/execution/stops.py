@@ -31,7 +31,7 @@ from trading_platform.execution.portfolio import BEYOND, Holding, Portfolio, Pos
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import ClientOrderId, DatasetId, IntentId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
-from trading_platform.observability.alerts import raise_alert_async
+from trading_platform.observability.alerts import raise_alert_async, resolve_alert_async
 from trading_platform.storage.group import Intent, Order
 from trading_platform.venues.port import QueryFailedError, Refused
 
@@ -42,6 +42,7 @@ limit and trigger may be apart."""
 MOST_EXITS = 3
 CANCELS, BETWEEN_SECONDS = 3, 0.25
 REFUSED = "REJECTED"
+IN_THE_WAY = "A stop stands in the way of an exit"
 OUT_OF_BAND = frozenset({"STOP_PRICE_CIRCUIT", "TRIGGER_CIRCUIT", "PRICE_CIRCUIT"})
 """Refusals that say that nothing trades so low today: there is nothing to protect from, until the bands are drawn anew."""
 log = structlog.get_logger(__name__)
@@ -111,6 +112,8 @@ class StopKeeper:
     dataset_id: DatasetId
     handed_over: set[str] = field(default_factory=set)
     """Entries of positions that a person was called for."""
+    in_the_way: set[tuple[str, PositionKey]] = field(default_factory=set)
+    """Accounts and positions that cannot be left for their stop."""
 
     async def look(
         self, portfolios: Sequence[Portfolio], instruments: Mapping[Symbol, Instrument], now: datetime | None,
@@ -265,7 +268,7 @@ class StopKeeper:
         for attempt in range(CANCELS):
             stop = portfolio.stops.get(key)
             if stop is None:
-                return
+                break
             if attempt:
                 await asyncio.sleep(BETWEEN_SECONDS)
             await self._note_cancel(portfolio, stop.intent_id)
@@ -275,6 +278,27 @@ class StopKeeper:
             await self.sender.settle(portfolio, instruments, now, clock_seconds, all_now=True)
         if key in portfolio.stops:
             log.warning("stop_stands_in_the_way", account=portfolio.account_id, symbol=key[1])
+        await self._say_in_the_way(portfolio, key)
+
+    async def _say_in_the_way(self, portfolio: Portfolio, key: PositionKey) -> None:
+        """Call a person where a position cannot be left for a stop whose end nobody tells: one of an earlier day's book."""
+        stop, labels = portfolio.stops.get(key), {"account": portfolio.account_id, "symbol": key[1]}
+        if (stop is not None) == ((portfolio.account_id, key) in self.in_the_way):
+            return
+        async with self.sender.databases.control_async() as session:
+            if stop is None:
+                self.in_the_way.discard((portfolio.account_id, key))
+                await resolve_alert_async(session, source="execution", title=IN_THE_WAY, labels=labels)
+                return
+            self.in_the_way.add((portfolio.account_id, key))
+            detail = (
+                f"{stop.contract} of account {portfolio.account_id} is to be left, and neither can its stop be cancelled nor "
+                "does the venue say how it ended. Look at the venue's order book or contract note, then: trading-platform "
+                f"orders settle {stop.client_order_id} --group {self.sender.lease.group_id} --as ended"
+            )
+            await raise_alert_async(
+                session, severity="critical", source="execution", title=IN_THE_WAY, detail=detail, labels=labels
+            )
 
     async def _note_cancel(self, portfolio: Portfolio, intent_id: str) -> None:
         """The request is in the audit trail before it is sent."""

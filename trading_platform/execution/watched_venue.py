@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from trading_platform.execution.breakers import VenueBreaker
 from trading_platform.identifiers import ClientOrderId, Symbol
+from trading_platform.markets.contracts import Contract
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument
 from trading_platform.venues.port import (
@@ -58,6 +59,12 @@ class WatchedVenue:
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
         return self.venue.contract_for(symbol, at)
+
+    def hedge_for(self, symbol: Symbol, at: datetime, level: Decimal) -> Symbol | None:
+        return self.venue.hedge_for(symbol, at, level)
+
+    def listed(self, contract: Symbol) -> Contract | None:
+        return self.venue.listed(contract)
 
     def forbids(self, contract: Symbol, side: Side, quantity: Decimal, *, reducing: bool) -> Denial | None:
         return self.venue.forbids(contract, side, quantity, reducing=reducing)

@@ -5,7 +5,7 @@ it; what is sold is no more than what the venue says is there, for a position th
 one on the other side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -27,13 +27,16 @@ ZERO = Decimal(0)
 log = structlog.get_logger(__name__)
 
 
-async def cancel_entries(databases: Databases, lease: GroupLease, portfolio: Portfolio) -> int:
-    """Ask the venue to cancel the entries of an account that work there; returns how many were asked for.
+async def cancel_entries(
+    databases: Databases, lease: GroupLease, portfolio: Portfolio, why: str, symbols: Collection[Symbol] | None = None
+) -> int:
+    """Ask the venue to cancel the entries of an account that work there, or those in `symbols`; returns how many.
 
     The request is in the audit trail before it is sent. What became of the order is learned as with every other: it stays
     unfinished in the books until the venue shows its end, so a fill that overtook the cancellation is not lost.
     """
-    if not portfolio.working:
+    working = portfolio.working if symbols is None else portfolio.working.intersection(symbols)
+    if not working:
         return 0
     async with databases.group_async(lease.group_id) as session:
         await lease.check(session)
@@ -42,12 +45,12 @@ async def cancel_entries(databases: Databases, lease: GroupLease, portfolio: Por
             .join(Outbox, (Outbox.intent_id == Intent.intent_id) & (Outbox.user_id == Intent.user_id))
             .where(
                 Outbox.account_id == portfolio.account_id, Intent.user_id == portfolio.user_id,
-                Intent.purpose == "entry", Intent.symbol.in_(portfolio.working), Outbox.state != SETTLING,
+                Intent.purpose == "entry", Intent.symbol.in_(working), Outbox.state != SETTLING,
             )
         )  # fmt: skip
         entries = rows.all()
         for intent in entries:
-            trail.note(session, portfolio, intent, "CANCEL_REQ", "SENDING", "a halt asks for it")
+            trail.note(session, portfolio, intent, "CANCEL_REQ", "SENDING", why)
     for intent in entries:
         answer = await portfolio.venue.cancel(ClientOrderId(intent.client_order_id), Symbol(intent.contract))
         if isinstance(answer, Refused):

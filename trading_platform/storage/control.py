@@ -29,6 +29,9 @@ class Shard(ControlBase):
     created_at: Mapped[Time] = mapped_column(server_default=NOW)
 
 
+DESIRED_STATES = ("RUN", "HALT", "FLATTEN")
+
+
 class Group(ControlBase):
     """A user group: one schema, one engine lease, one Dagster partition, one quota pool."""
 
@@ -37,9 +40,10 @@ class Group(ControlBase):
     shard_id: Mapped[Text] = mapped_column(ForeignKey(Shard.shard_id))
     schema_name: Mapped[Text] = mapped_column(unique=True)
     desired_state: Mapped[Text] = mapped_column(server_default="RUN")
-    """RUN or FLATTEN: a request to the engine. Halts are latches of their own (`Halt`)."""
+    """RUN, HALT (no entries) or FLATTEN: a request to the engine. Halts that hold until somebody has looked are latches of
+    their own (`Halt`)."""
     created_at: Mapped[Time] = mapped_column(server_default=NOW)
-    __table_args__ = (CheckConstraint("desired_state in ('RUN', 'FLATTEN')", name="desired_state"),)
+    __table_args__ = (CheckConstraint("desired_state in ('RUN', 'HALT', 'FLATTEN')", name="desired_state"),)
 
 
 class User(ControlBase):

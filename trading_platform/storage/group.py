@@ -92,6 +92,8 @@ class Subscription(GroupBase):
     allow_uncertified: Mapped[bool] = mapped_column(server_default=text("false"))
     """Live accounts trade certified signals alone unless this is set by their owner in so many words."""
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    hedge_away: Mapped[Money | None]
+    """How far below the market the put is that each entry into an index is hedged with, 0 to 1; None: it is not."""
     changed_at: Mapped[Time] = mapped_column(server_default=NOW)
     changed_by: Mapped[Text]
 
@@ -180,7 +182,7 @@ class Intent(GroupBase):
     strategy_id: Mapped[Text]
     version_id: Mapped[Text]
     arm: Mapped[Text]
-    """`champion` or `challenger`: whose signal this user's money follows."""
+    """`champion` or `challenger`: whose signal this user's money follows; `hedge`: a leg that protects one that does."""
     signal_id: Mapped[Text]
     purpose: Mapped[Text]
     entry_intent_id: Mapped[Text | None]

@@ -7,7 +7,7 @@ the points of settling, where a successor dies while it takes over.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from trading_platform.execution.engine import Engine
 from trading_platform.execution.intents import StepWriter
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.sender import Sender
+from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.watched_venue import WatchedVenue
 
 REACHES_THE_WIRE_SECONDS = 0.05
@@ -37,6 +38,14 @@ def is_about_to_post(session: aiohttp.ClientSession, method: str, url: object, *
 
 def has_any(owner: object, things: Sized, *_: Any) -> bool:
     return len(things) > 0
+
+
+def sends_a_stop(sender: object, portfolio: object, intent: Any, *_: Any) -> bool:
+    return bool(intent.purpose == "stop")
+
+
+def writes_stops(writer: object, rows: Sequence[Mapping[str, Any]], *_: Any) -> bool:
+    return any(row["purpose"] == "stop" for row in rows)
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,11 @@ SEND_POINTS: dict[str, tuple[Point, ...]] = {
     "acknowledgement committed": (Point(Sender, "book", "after"),),
     "before the equity point": (Point(engine, "write_equity", "before"),),
     "step done, clock not told": (Point(Engine, "take", "after"),),
+    "stop being written, whether committed or not": (Point(StepWriter, "write_rows", "during", writes_stops),),
+    "stop SENDING, nothing sent": (Point(Sender, "place", "before", sends_a_stop),),
+    "stop answered, not booked": (Point(WatchedVenue, "place_stop", "after"),),
+    "cancel noted, not sent": (Point(StopKeeper, "_note_cancel", "after"),),
+    "cancel answered, end not known": (Point(WatchedVenue, "cancel", "after"),),
 }
 SETTLE_POINTS: dict[str, tuple[Point, ...]] = {
     "lease taken": (Point(GroupLease, "acquire", "after"),),

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
+from trading_platform.markets.contracts import Contract
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument
 from trading_platform.venues.binance_client import binance_client
@@ -174,6 +175,12 @@ class BinanceVenue:
         with _readable():
             fills = [_fill(trade, "id", trade["time"]) for trade in trades]
             return _accepted(number, order, fills)
+
+    def hedge_for(self, symbol: Symbol, at: datetime, level: Decimal) -> Symbol | None:
+        return None
+
+    def listed(self, contract: Symbol) -> Contract | None:
+        return None
 
     def takes_stops(self, contract: Symbol) -> bool:
         return True

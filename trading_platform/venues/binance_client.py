@@ -46,7 +46,9 @@ def binance_client(
     }
     client = binance(config)
     client.ssl_context = _tls()
-    client.timeout_on_exit = 0  # a quarter of a second a client: an engine of a thousand accounts would take minutes to end
+    client.timeout_on_exit = (
+        0  # a quarter of a second a client: an engine of a thousand accounts would take minutes to end
+    )
     if base_url is not None:
         _point_at(client, base_url.rstrip("/"))
     if markets_from is not None:

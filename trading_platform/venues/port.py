@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Literal, Protocol
 
 from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, TradeId, VenueOrderId
+from trading_platform.markets.contracts import Contract
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument
 from trading_platform.venues.route import Route
@@ -115,6 +116,14 @@ class OrderVenue(Protocol):
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
         """What a new position in `symbol` is taken in at that market time: for an index its future, else the symbol."""
+        ...
+
+    def hedge_for(self, symbol: Symbol, at: datetime, level: Decimal) -> Symbol | None:
+        """The put that pays below `level` for what `contract_for` names, to the same day; None where none is listed."""
+        ...
+
+    def listed(self, contract: Symbol) -> Contract | None:
+        """What the venue lists under that name; None where it lists no contracts, or not this one today."""
         ...
 
     def forbids(self, contract: Symbol, side: Side, quantity: Decimal, *, reducing: bool) -> Denial | None:

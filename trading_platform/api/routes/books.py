@@ -12,6 +12,7 @@ from trading_platform.api.identity import Services, ServicesOf, Subject, Subject
 from trading_platform.api.problems import ERRORS, ProblemError
 from trading_platform.api.schemas import (
     AccountOut,
+    DenialOut,
     EquityOut,
     FillOut,
     OrderOut,
@@ -49,6 +50,13 @@ async def orders(
     cursor = queries.decoded(after, queries.ORDER_KEY)
     statement = queries.orders(whose.user_id, cursor, limit, symbol=symbol, state=state)
     return await _page(services, whose, statement, OrderOut, key=queries.ORDER_KEY, limit=limit)
+
+
+@router.get("/denials", summary="Orders that were not sent")
+async def denials(whose: Subject, services: ServicesOf, after: After = None, limit: Limit = 100) -> Page[DenialOut]:
+    """What risk kept back, with the figures that decided, what the code means and what to do."""
+    statement = queries.denials(whose.user_id, queries.decoded(after, queries.DENIAL_KEY), limit)
+    return await _page(services, whose, statement, DenialOut, key=queries.DENIAL_KEY, limit=limit)
 
 
 @router.get("/fills", summary="Fills")

@@ -96,6 +96,7 @@ async def subscribe(
             "capital_fraction": body.capital_fraction,
             "enabled": body.enabled,
             "allow_uncertified": body.allow_uncertified,
+            "hedge_away": body.hedge_away,
             "changed_by": user.user_id,
             "changed_at": datetime.now(UTC),
         }

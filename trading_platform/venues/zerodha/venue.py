@@ -132,7 +132,8 @@ class ZerodhaVenue:
                 Decimal(each.lot_size), Decimal(0),
             )
             for each in book
-            if (each.exchange == "NSE" and not each.is_index) or (each.exchange == "NFO" and each.is_future)
+            if (each.exchange == "NSE" and not each.is_index)
+            or (each.exchange == "NFO" and (each.is_future or each.name in NAME_OF_INDEX.values()))
         }  # fmt: skip
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
@@ -143,6 +144,23 @@ class ZerodhaVenue:
             return Symbol(self._book.future(name, at.astimezone(IST).date(), ROLL_DAYS).tradingsymbol)
         except UnknownContractError:
             return symbol  # which is not tradable, and refused as such
+
+    def hedge_for(self, symbol: Symbol, at: datetime, level: Decimal) -> Symbol | None:
+        """An index's alone. The nearest strike that is listed, where there is none at the level."""
+        future = self.listed(self.contract_for(symbol, at))
+        if future is None or future.expiry is None or not is_index(symbol):
+            return None
+        try:
+            put = self._book.chain(future.name, future.expiry).by_moneyness(level, 0, "PE")
+        except UnknownContractError:
+            return None
+        return Symbol(put.tradingsymbol)
+
+    def listed(self, contract: Symbol) -> Contract | None:
+        try:
+            return self._contract(contract)
+        except UnknownContractError:
+            return None
 
     async def measure_route(self) -> None:
         """The broker's clock from the Date of an answer (whole seconds), and the address that orders leave from."""

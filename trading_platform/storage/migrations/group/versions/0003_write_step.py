@@ -1,13 +1,13 @@
 """A step's intents, marks and audit entries by one call of the database
 
-Revision: 0002
-Revises: 0001
+Revision: 0003
+Revises: 0002
 """
 
 from alembic import context, op
 
-revision = '0002'
-down_revision = '0001'
+revision = '0003'
+down_revision = '0002'
 branch_labels = None
 depends_on = None
 
