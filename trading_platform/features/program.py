@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.features.definition import FEATURES, SIGMA_SPAN, Feature, Op
-from trading_platform.features.kernel import COLUMNS, EXTREME, MOMENTS, RING, SIGNAL, Column
+from trading_platform.features.kernel import COLUMNS, EXTREME, LONGEST, MOMENTS, RING, SIGNAL, Column
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -36,9 +36,9 @@ class Program:
 
 
 def compile_features(features: tuple[Feature, ...] = FEATURES) -> Program:
-    """The program of a feature table. Raises ValueError where a window is longer than the ring."""
-    if too_long := [feature.name for feature in features if max(feature.n, feature.m) >= RING]:
-        raise ValueError(f"features {too_long} look back {RING} bars or more; raise RING")
+    """The program of a feature table. Raises ValueError where a window is longer than the ring allows."""
+    if too_long := [feature.name for feature in features if max(feature.n, feature.m) > LONGEST]:
+        raise ValueError(f"features {too_long} look back more than {LONGEST} bars; raise RING")
     tables = _Tables()
     tables.average(Column.SQUARE, 2.0 / (SIGMA_SPAN + 1.0))  # average 0 is s squared
     outputs = [(int(f.op), *tables.references(f), f.warm_up) for f in features]
