@@ -70,9 +70,18 @@ EXTREME = 4
 """Cells an extreme: highest high, its bar's number, lowest low with its sign turned, its bar's number."""
 RENEW_EVERY = 128
 RENEW_BELOW = 1e-6
-DAY, WEEK = 86_400.0, 604_800.0
+MINUTE, DAY, WEEK = 60.0, 86_400.0, 604_800.0
 MONDAY = 345_600.0
 """Seconds from the epoch, a Thursday, to the first Monday."""
+CLOCK = np.array(
+    [
+        turn
+        for since in np.arange(0.0, WEEK, MINUTE).tolist()
+        for angle in (2.0 * math.pi * (since % DAY / DAY), 2.0 * math.pi * (since / WEEK))
+        for turn in (math.sin(angle), math.cos(angle))
+    ]
+).reshape(-1, 4)
+"""Op.DAY_SIN to Op.WEEK_COS at each minute of the week."""
 TINY = 1e-12
 LEAST_UNIT = 1e-9
 """s of a price that does not move."""
@@ -141,10 +150,10 @@ def _roll(
 
 @njit(cache=True, error_model="numpy")
 def _average(
-    ring: Floats, averages: Integers, alphas: Floats, at: int, count: int, k: int, kept: Floats, a: int, levels: Floats
+    ring: Floats, averages: Integers, at: int, count: int, k: int, kept: Floats, a: int, levels: Floats
 ) -> None:
     """Move average a on over k bars; `levels` (a, k): what it is at each."""
-    column, first, second, alpha = averages[a, 0], averages[a, 1], averages[a, 2], alphas[a]
+    column, first, second, alpha = averages[a, 0], averages[a, 1], averages[a, 2], averages[a, 3] / averages[a, 4]
     level = kept[a]
     for j in range(k):
         value = levels[first, j] - levels[second, j] if column == SIGNAL else ring[column, at + j]
@@ -193,7 +202,7 @@ def _skew(moments: Floats, w: int, j: int, n: int) -> float:
     return third / (spread * spread * spread)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _of_averages(
     op: int, first: int, second: int, averages: Integers, levels: Floats, ring: Floats, at: int, s: Floats, k: int,
     out: Floats, begin: int, index: int,
@@ -218,21 +227,39 @@ def _of_averages(
             out[begin + j, index] = levels[first, j] / (ring[Column.CLOSE, at + j] * s[j])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
+def _of_bands(
+    op: int,
+    w: int,
+    n: int,
+    moments: Floats,
+    ring: Floats,
+    at: int,
+    s: Floats,
+    k: int,
+    out: Floats,
+    begin: int,
+    index: int,
+) -> None:
+    """Of the band of two deviations around the mean of window w."""
+    for j in range(k):
+        mean, deviation = _mean(moments, w, j, n), _deviation(moments, w, j, n)
+        if op == Op.BAND_WIDTH:
+            value = math.log(max(4.0 * deviation / (mean * s[j]), 1e-6))
+        else:  # Op.BAND_POSITION
+            gap = ring[Column.CLOSE, at + j] - mean
+            value = 0.0 if deviation < TINY * mean else gap / (2.0 * deviation)
+        out[begin + j, index] = value
+
+
+@njit(cache=True, error_model="numpy", inline="always")
 def _of_prices(
     op: int, a: int, n: int, b: int, m: int, moments: Floats, ring: Floats, at: int, s: Floats, k: int,
     out: Floats, begin: int, index: int,
 ) -> None:  # fmt: skip
     """Of closes and returns in window a over n bars and b over m."""
-    if op == Op.BAND_POSITION:
-        for j in range(k):
-            mean, deviation = _mean(moments, a, j, n), _deviation(moments, a, j, n)
-            gap = ring[Column.CLOSE, at + j] - mean
-            out[begin + j, index] = 0.0 if deviation < TINY * mean else gap / (2.0 * deviation)
-    elif op == Op.BAND_WIDTH:
-        for j in range(k):
-            width = 4.0 * _deviation(moments, a, j, n) / (_mean(moments, a, j, n) * s[j])
-            out[begin + j, index] = math.log(max(width, 1e-6))
+    if op in (Op.BAND_POSITION, Op.BAND_WIDTH):
+        _of_bands(op, a, n, moments, ring, at, s, k, out, begin, index)
     elif op == Op.MEAN_RATIO:
         for j in range(k):
             out[begin + j, index] = math.log(_mean(moments, a, j, n) / _mean(moments, b, j, m)) / s[j]
@@ -254,7 +281,7 @@ def _of_prices(
             out[begin + j, index] = _mean(moments, a, j, n)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _of_volumes(
     op: int, a: int, n: int, b: int, m: int, moments: Floats, ring: Floats, at: int, s: Floats, k: int,
     out: Floats, begin: int, index: int,
@@ -274,7 +301,7 @@ def _of_volumes(
         out[begin + j, index] = value
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _of_bar(op: int, bars: Floats, s: Floats, k: int, out: Floats, begin: int, index: int) -> None:
     for j in range(k):
         row = begin + j
@@ -290,19 +317,81 @@ def _of_bar(op: int, bars: Floats, s: Floats, k: int, out: Floats, begin: int, i
         out[row, index] = value
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _of_time(op: int, bars: Floats, k: int, out: Floats, begin: int, index: int) -> None:
+    """Read off `CLOCK` where the bar opens on the minute, as nearly all do: the sines would take a fifth of all the time."""
     daily, sine = op in (Op.DAY_SIN, Op.DAY_COS), op in (Op.DAY_SIN, Op.WEEK_SIN)
-    start, length = (0.0, DAY) if daily else (MONDAY, WEEK)
     for j in range(k):
-        since = bars[begin + j, SECONDS] - start
-        angle = 2.0 * math.pi * ((since - math.floor(since / length) * length) / length)
-        out[begin + j, index] = math.sin(angle) if sine else math.cos(angle)
+        since = bars[begin + j, SECONDS] - MONDAY
+        since -= math.floor(since / WEEK) * WEEK
+        minute = int(since / MINUTE)
+        if minute * MINUTE == since:
+            out[begin + j, index] = CLOCK[minute, op - Op.DAY_SIN]
+        else:
+            angle = 2.0 * math.pi * ((since - math.floor(since / DAY) * DAY) / DAY if daily else since / WEEK)
+            out[begin + j, index] = math.sin(angle) if sine else math.cos(angle)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _of_range(e: int, ring: Floats, at: int, tops: Floats, k: int, out: Floats, begin: int, index: int) -> None:
+    """Where the close lies between the lowest low and the highest high of extreme e."""
+    for j in range(k):
+        close, lowest = ring[Column.CLOSE, at + j], tops[2 * e + 1, j]
+        height = tops[2 * e, j] + lowest
+        out[begin + j, index] = 0.5 if height < TINY * close else (close + lowest) / height
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _of_returns(n: int, ring: Floats, at: int, s: Floats, k: int, out: Floats, begin: int, index: int) -> None:
+    unit = math.sqrt(n)
+    for j in range(k):
+        moved = ring[Column.LOG_CLOSE, at + j] - ring[Column.LOG_CLOSE, (at + j - n) & MASK]
+        out[begin + j, index] = moved / (s[j] * unit)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _move_on(
+    windows: Integers, averages: Integers, extremes: Integers, ring: Floats, at: int, count: int, k: int,
+    sums: Floats, kept: Floats, cells: Floats, moments: Floats, levels: Floats, tops: Floats,
+) -> None:  # fmt: skip
+    """Move windows, averages and extremes on by the k bars at `at`."""
+    for w in range(len(windows)):
+        _roll(ring, windows[w, 0], at, count, k, windows[w, 1], sums, w, moments)
+    for a in range(len(averages)):
+        _average(ring, averages, at, count, k, kept, a, levels)
+    for e in range(len(extremes)):
+        _highest(ring, Column.HIGH, 1.0, at, count, k, extremes[e], cells, 2 * e, tops)
+        _highest(ring, Column.LOW, -1.0, at, count, k, extremes[e], cells, 2 * e + 1, tops)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _fill(
+    outputs: Integers, averages: Integers, ring: Floats, at: int, moments: Floats, levels: Floats, tops: Floats,
+    s: Floats, bars: Floats, k: int, out: Floats, begin: int,
+) -> None:  # fmt: skip
+    """Every feature of k bars, from where windows, averages and extremes are at each of them."""
+    for index in range(len(outputs)):
+        op, a, b = outputs[index, 0], outputs[index, 1], outputs[index, 2]
+        n, m = outputs[index, 3], outputs[index, 4]
+        if op == Op.RETURN:
+            _of_returns(n, ring, at, s, k, out, begin, index)
+        elif op <= LAST_OF_AVERAGES:
+            _of_averages(op, a, b, averages, levels, ring, at, s, k, out, begin, index)
+        elif op <= LAST_OF_PRICES:
+            _of_prices(op, a, n, b, m, moments, ring, at, s, k, out, begin, index)
+        elif op <= LAST_OF_VOLUMES:
+            _of_volumes(op, a, n, b, m, moments, ring, at, s, k, out, begin, index)
+        elif op == Op.RANGE_POSITION:
+            _of_range(a, ring, at, tops, k, out, begin, index)
+        elif op >= Op.DAY_SIN:
+            _of_time(op, bars, k, out, begin, index)
+        else:
+            _of_bar(op, bars, s, k, out, begin, index)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def run(
-    windows: Integers, averages: Integers, alphas: Floats, extremes: Integers, outputs: Integers,
+    windows: Integers, averages: Integers, extremes: Integers, outputs: Integers,
     state: Floats, bars: Floats, out: Floats, sigma: Floats,
 ) -> None:  # fmt: skip
     """Take bars (rows, 6) of one symbol into `state` and fill `out` (rows, k) and `sigma` (rows,); NaN in warm-up."""
@@ -314,8 +403,11 @@ def run(
     sums = state[ring_end:sums_end].reshape(len(windows), MOMENTS)
     kept = state[sums_end:levels_end]
     cells = state[levels_end:].reshape(2 * len(extremes), 2)
-    moments, levels = np.empty((len(windows), 4, size)), np.empty((len(averages), size))
-    tops, s = np.empty((2 * len(extremes), size)), np.empty(size)
+    moments_end = 4 * len(windows)
+    tops_from = moments_end + len(averages)
+    scratch = np.empty((tops_from + 2 * len(extremes) + 1, size))
+    moments, levels = scratch[:moments_end].reshape(len(windows), 4, size), scratch[moments_end:tops_from]
+    tops, s = scratch[tops_from:-1], scratch[-1]
     least_warm_up = outputs[0, 5]
     for index in range(1, len(outputs)):
         least_warm_up = min(least_warm_up, outputs[index, 5])
@@ -325,39 +417,13 @@ def run(
         at = count & MASK
         k = min(size, len(bars) - begin, RING - at)
         _take(ring, at, count, k, bars, begin)
-        for w in range(len(windows)):
-            _roll(ring, windows[w, 0], at, count, k, windows[w, 1], sums, w, moments)
-        for a in range(len(averages)):
-            _average(ring, averages, alphas, at, count, k, kept, a, levels)
-        for e in range(len(extremes)):
-            _highest(ring, Column.HIGH, 1.0, at, count, k, extremes[e], cells, 2 * e, tops)
-            _highest(ring, Column.LOW, -1.0, at, count, k, extremes[e], cells, 2 * e + 1, tops)
+        _move_on(windows, averages, extremes, ring, at, count, k, sums, kept, cells, moments, levels, tops)
         for j in range(k):
             root = math.sqrt(levels[0, j])
             s[j] = max(root, LEAST_UNIT)
             sigma[begin + j] = root if count + j + 1 >= least_warm_up else math.nan
+        _fill(outputs, averages, ring, at, moments, levels, tops, s, bars, k, out, begin)
         for index in range(len(outputs)):
-            op, a, b, n, m = outputs[index, 0], outputs[index, 1], outputs[index, 2], outputs[index, 3], outputs[index, 4]
-            if op == Op.RETURN:
-                unit = math.sqrt(n)
-                for j in range(k):
-                    moved = ring[Column.LOG_CLOSE, at + j] - ring[Column.LOG_CLOSE, (at + j - n) & MASK]
-                    out[begin + j, index] = moved / (s[j] * unit)
-            elif op <= LAST_OF_AVERAGES:
-                _of_averages(op, a, b, averages, levels, ring, at, s, k, out, begin, index)
-            elif op <= LAST_OF_PRICES:
-                _of_prices(op, a, n, b, m, moments, ring, at, s, k, out, begin, index)
-            elif op <= LAST_OF_VOLUMES:
-                _of_volumes(op, a, n, b, m, moments, ring, at, s, k, out, begin, index)
-            elif op == Op.RANGE_POSITION:
-                for j in range(k):
-                    close, lowest = ring[Column.CLOSE, at + j], tops[2 * a + 1, j]
-                    height = tops[2 * a, j] + lowest
-                    out[begin + j, index] = 0.5 if height < TINY * close else (close + lowest) / height
-            elif op >= Op.DAY_SIN:
-                _of_time(op, bars, k, out, begin, index)
-            else:
-                _of_bar(op, bars, s, k, out, begin, index)
             for j in range(min(k, outputs[index, 5] - count - 1)):
                 out[begin + j, index] = math.nan
         state[0] = count + k

@@ -93,7 +93,7 @@ class SymbolStream:
         cells[3], cells[4], cells[5], cells[6] = bar.low, bar.close, bar.volume, reference
         self._take(live.bar, live.reference, matrix, live.sigma, live.codes)
         self.last_open_time = bar.open_time
-        volatility, trend, liquidity = live.codes[:, 0].tolist()
+        volatility, trend, liquidity = live.code_cells
         conditions = {
             "volatility": market.VOLATILITY[volatility], "trend": market.TREND[trend],
             "liquidity": market.LIQUIDITY[liquidity], "session": self._sessions.one(bar.open_time),
@@ -137,7 +137,7 @@ class SymbolStream:
     def _take(self, bars: Floats, reference: Floats, matrix: Floats, sigma: Floats, codes: Codes) -> None:
         """Take bars (rows, 6) into the state; fill features (rows, k), sigma (rows,) and condition codes (3, rows)."""
         p = self._program
-        run(p.windows, p.averages, p.alphas, p.extremes, p.outputs, self._state, bars, matrix, sigma)
+        run(p.windows, p.averages, p.extremes, p.outputs, self._state, bars, matrix, sigma)
         market.run(self._market, bars, sigma, codes)
         if len(self._context):
             own = len(p.outputs)
@@ -145,13 +145,15 @@ class SymbolStream:
 
 
 class _Live:
-    """Where one bar and what is computed of it lie, made once; `cells`: the bar's six numbers and the reference."""
+    """Where one bar and what is computed of it lie, made once; `cells`: the bar's six numbers and the
+    reference, `code_cells`: the codes, both as Python reads and writes them the fastest."""
 
     def __init__(self) -> None:
         given = np.empty(1 + len(PRICES) + 1)
-        self.cells = memoryview(given)
+        self.cells = given.data.cast("B").cast("d")
         self.bar, self.reference = given[:-1].reshape(1, -1), given[-1:]
         self.sigma, self.codes = np.empty(1), np.empty((len(market.NAMES), 1), dtype=np.int8)
+        self.code_cells = self.codes.data.cast("B").cast("b")
 
 
 def compute(bars: pl.DataFrame, features: tuple[Feature, ...] = FEATURES) -> History:
