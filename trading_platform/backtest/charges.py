@@ -87,13 +87,13 @@ def charge_terms(schedule: Schedule, days: Days) -> tuple[Integers, Floats]:
 
 
 def charges_of_orders(
-    schedule: Schedule, days: Days, bar: Integers, kind: Integers, value: Floats
+    schedule: Schedule, days: Days, eras: Integers, bar: Integers, kind: Integers, value: Floats
 ) -> dict[str, Floats]:
     """{head: (orders,)}: what each order costs by head, in floats as the kernel has it; together they are its charge.
 
-    `days` (n,): the day of each bar; `bar`, `kind` and `value` (orders,): the bar, the row of `KINDS`, quantity times price.
+    `days` (n,): the day of each bar; `eras`: as `charge_terms` found them; `bar`, `kind` and `value` (orders,): the bar, the
+    row of `KINDS`, quantity times price.
     """
-    eras, _ = charge_terms(schedule, days)
     era = np.searchsorted(eras, bar, side="right") - 1
     terms = [_head_lines(schedule, days[number].astype(object)) for number in eras]
     heads = sorted({head for lines in terms for head in lines}, key=_by_note)

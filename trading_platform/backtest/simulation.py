@@ -46,13 +46,14 @@ class Bars:
 class Backtest:
     """What a run came to. `equity` (n,): at each close; `deepest`: drawdown, a fraction of the peak, never above 0.
 
-    `order_rows`: the kernel's order list; `refused`: entries that the account could not pay for at their fill.
+    `eras`: the bars from which other charges hold; `order_rows`: the kernel's order list; `refused`: entries that the account could not pay for at their fill.
     """
 
     bars: Bars
     rules: Rules
     funds: Funds
     schedule: Schedule
+    eras: Integers
     order_rows: Floats
     equity: Floats
     refused: int
@@ -94,7 +95,9 @@ class Backtest:
         made = self.rules.intrabar & (rows[kernel.REASON] == kernel.TARGET)
         kind = np.where(rows[kernel.SIDE] > 0, kernel.BUY_TAKER, kernel.SELL_TAKER) + np.where(made, MAKES, 0)
         value = rows[kernel.QUANTITY] * rows[kernel.PRICE]
-        return charges_of_orders(self.schedule, self.bars.days, rows[kernel.BAR].astype(np.int64), kind, value)
+        return charges_of_orders(
+            self.schedule, self.bars.days, self.eras, rows[kernel.BAR].astype(np.int64), kind, value
+        )
 
     @cached_property
     def trades(self) -> pl.DataFrame:
@@ -170,7 +173,7 @@ def run(
     eras, terms = charge_terms(schedule, bars.days)
     equity = np.empty(len(bars))
     orders, refused, deepest = kernel.simulate(bars.market, wishes, finer, rules, funds, eras, terms, equity)
-    return Backtest(bars, rules, funds, schedule, orders, equity, refused, deepest)
+    return Backtest(bars, rules, funds, schedule, eras, orders, equity, refused, deepest)
 
 
 def finer_bars(coarse: Bars, fine: Bars) -> Finer:
