@@ -389,6 +389,34 @@ def _fill(
             _of_bar(op, bars, s, k, out, begin, index)
 
 
+# No array is made or dropped in here, so references need not be counted: at a live bar that took longer than the features.
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)  # type: ignore[call-overload,untyped-decorator]
+def _block(
+    windows: Integers, averages: Integers, extremes: Integers, outputs: Integers, state: Floats, ring: Floats,
+    sums: Floats, kept: Floats, cells: Floats, moments: Floats, levels: Floats, tops: Floats, s: Floats, bars: Floats,
+    begin: int, size: int, out: Floats, sigma: Floats,
+) -> int:  # fmt: skip
+    """Take a block of bars from number `begin` on, fill their rows, and return how many they were."""
+    least_warm_up = outputs[0, 5]
+    for index in range(1, len(outputs)):
+        least_warm_up = min(least_warm_up, outputs[index, 5])
+    count = int(state[0])
+    at = count & MASK
+    k = min(size, len(bars) - begin, RING - at)
+    _take(ring, at, count, k, bars, begin)
+    _move_on(windows, averages, extremes, ring, at, count, k, sums, kept, cells, moments, levels, tops)
+    for j in range(k):
+        root = math.sqrt(levels[0, j])
+        s[j] = max(root, LEAST_UNIT)
+        sigma[begin + j] = root if count + j + 1 >= least_warm_up else math.nan
+    _fill(outputs, averages, ring, at, moments, levels, tops, s, bars, k, out, begin)
+    for index in range(len(outputs)):
+        for j in range(min(k, outputs[index, 5] - count - 1)):
+            out[begin + j, index] = math.nan
+    state[0] = count + k
+    return k
+
+
 @njit(cache=True, error_model="numpy", nogil=True)
 def run(
     windows: Integers, averages: Integers, extremes: Integers, outputs: Integers,
@@ -408,23 +436,9 @@ def run(
     scratch = np.empty((tops_from + 2 * len(extremes) + 1, size))
     moments, levels = scratch[:moments_end].reshape(len(windows), 4, size), scratch[moments_end:tops_from]
     tops, s = scratch[tops_from:-1], scratch[-1]
-    least_warm_up = outputs[0, 5]
-    for index in range(1, len(outputs)):
-        least_warm_up = min(least_warm_up, outputs[index, 5])
     begin = 0
     while begin < len(bars):
-        count = int(state[0])
-        at = count & MASK
-        k = min(size, len(bars) - begin, RING - at)
-        _take(ring, at, count, k, bars, begin)
-        _move_on(windows, averages, extremes, ring, at, count, k, sums, kept, cells, moments, levels, tops)
-        for j in range(k):
-            root = math.sqrt(levels[0, j])
-            s[j] = max(root, LEAST_UNIT)
-            sigma[begin + j] = root if count + j + 1 >= least_warm_up else math.nan
-        _fill(outputs, averages, ring, at, moments, levels, tops, s, bars, k, out, begin)
-        for index in range(len(outputs)):
-            for j in range(min(k, outputs[index, 5] - count - 1)):
-                out[begin + j, index] = math.nan
-        state[0] = count + k
-        begin += k
+        begin += _block(
+            windows, averages, extremes, outputs, state, ring, sums, kept, cells, moments, levels, tops, s, bars, begin,
+            size, out, sigma,
+        )  # fmt: skip
