@@ -1,20 +1,20 @@
 """Speed of the backtester beside other engines on the same bars, in one sitting: `python bench/backtest.py [--bars 1000000]`.
 
-    python bench/backtest.py --peers ../shared/peers_bench --out backtest_speed.json
+    PEERS_WORK=/tmp/peers python bench/backtest.py --peers ../shared/peers_bench --out backtest_speed.json
 
 The yardstick is the one that other engines are measured by: SMA 10/50 long or flat, one unit, .1 % a side, no order on the
 last bar, bars without gaps. Rows: a bare compiled loop (equity and drawdown, no stops, charges by head or order list), ours
-in three depths, and every other engine that is installed; what is not is skipped, with the reason. All must end at the
-same equity. Seconds are of the fastest of several runs; on a busy machine compare the ratios. The last line is JSON.
+in several depths, and every other engine whose environment the peers' `setup.sh` has made (`$PEERS_WORK/venvs`); what is
+not there is skipped, with the reason. All must end at the same equity. Seconds are of the fastest of several runs; on a
+busy machine compare the ratios. The last line is JSON.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from rich.console import Console
+from rich.table import Table
 
 from trading_platform.backtest.charges import FlatSchedule
 from trading_platform.backtest.kernel import Funds, Market, Rules
@@ -37,11 +39,17 @@ FAST, SLOW, CASH, FEE = 10, 50, 10_000_000.0, 0.001
 MINUTE = 60_000_000
 PLAIN = Rules(next_open=False, intrabar=True, reenter=False, partial_last=True, horizon=0, slippage=0.0)
 ONE = Funds(CASH, 1.0, 0.0, 0.0, 0.0, fee_in_base=False)
+FULL = "ours, stops and targets at 1 %, order list, charges by head"
+AIM_SPEED = 50e6
+"""Bars a second of that row."""
 ENGINES = {
-    "vectorbt": "backtest_vectorbt.py",
-    "backtesting": "backtest_btpy.py",
-    "nautilus_trader": "backtest_nautilus.py",
+    "bare loops": ("floor", "backtest_floor.py"),
+    "vectorbt": ("vbt", "backtest_vectorbt.py"),
+    "backtesting.py": ("btpy", "backtest_btpy.py"),
+    "NautilusTrader": ("nautilus", "backtest_nautilus.py"),
 }
+"""name: environment and script of the peers' folder."""
+PEER_BARS = 1_000_000
 
 
 def walk(count: int, seed: int = 20240607, sigma: float = 0.6 / 525_600**0.5) -> Bars:
@@ -91,6 +99,13 @@ def ours(bars: Bars, barriers: float = 0.0) -> Backtest:
     return run(bars, sma_cross(close, FAST, SLOW, stop, target), PLAIN, ONE, FlatSchedule(Decimal(str(FEE))))
 
 
+def itemised(bars: Bars) -> Backtest:
+    """All that is asked for: stops and targets inside the bar, the order list as a table, every order's charge by head."""
+    result = ours(bars, 0.01)
+    assert len(result.orders) == len(result.charges["commission"])
+    return result
+
+
 def seconds(work: Callable[[], object], repeats: int = 7) -> float:
     """Of the fastest run, by the clock; the first one, which compiles, does not count."""
     work()
@@ -116,6 +131,7 @@ def measured(bars: Bars) -> dict[str, dict[str, Any]]:
         result = ours(bars, barriers)
         taken = seconds(lambda barriers=barriers: ours(bars, barriers))  # type: ignore[misc]
         rows[name] = _row(count / taken, result)
+    rows[FULL] = _row(count / seconds(lambda: itemised(bars)), itemised(bars))
     taken = seconds(lambda: figures([ours(bars, 0.01)]), 3)
     rows["ours, with trades and all figures"] = {"bars_per_s": count / taken}
     return rows
@@ -143,33 +159,42 @@ def by_threads(bars: Bars, combinations: int = 24) -> dict[str, float]:
     return found
 
 
-def peers(folder: Path, bars: int, python: str) -> dict[str, dict[str, Any]]:
-    """Rows of other engines by their own scripts, each in a process of its own; {"skipped": why} where it cannot run."""
+def peers(folder: Path, repeats: int) -> dict[str, dict[str, Any]]:
+    """{engine: {row: figures}} by their own scripts, each in its environment; {"skipped": why} where it cannot run."""
+    work = Path(os.environ.get("PEERS_WORK", "/tmp/peers"))
     rows: dict[str, dict[str, Any]] = {}
-    for name, script in {"floor": "backtest_floor.py", **ENGINES}.items():
+    for name, (environment, script) in ENGINES.items():
+        python = work / "venvs" / environment / "bin" / "python"
         if not (folder / script).exists():
             rows[name] = {"skipped": f"{folder / script} is not here"}
-        elif python == sys.executable and name in ENGINES and importlib.util.find_spec(name) is None:
-            rows[name] = {"skipped": f"{name} is not installed; --peer-python names an interpreter that has it"}
+        elif not python.exists():
+            rows[name] = {"skipped": f"{python} is not here; {folder / 'setup.sh'} makes it"}
         else:
-            rows[name] = _peer(folder, script, python)
+            rows[name] = _peer(folder, script, python, work, repeats)
     return rows
 
 
-def _peer(folder: Path, script: str, python: str) -> dict[str, Any]:
-    work = Path(os.environ.get("PEERS_WORK", "/tmp/peers"))
+def _peer(folder: Path, script: str, python: Path, work: Path, repeats: int) -> dict[str, Any]:
     if not (work / "data" / "bars_1x1000000.parquet").exists():
         subprocess.run([python, "gen_bars.py"], cwd=folder, check=True, capture_output=True)
     before = _lines(work / "out" / "results.jsonl")
-    done = subprocess.run([python, script, "3"], cwd=folder, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as compiled:  # machine code does not go where the peers' sources lie
+        environment = os.environ | {"NUMBA_CACHE_DIR": compiled, "PEERS_WORK": str(work)}
+        done = subprocess.run(
+            [python, script, str(repeats)], cwd=folder, env=environment, capture_output=True, text=True
+        )
     new = _lines(work / "out" / "results.jsonl")[len(before) :]
-    rows = {json.loads(line)["name"]: json.loads(line) for line in new}
-    if done.returncode != 0 and not rows:
-        return {"skipped": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"status {done.returncode}"}
+    rows = {row["name"]: row for row in map(json.loads, new) if "bars_per_s" in row and "final_equity" in row}
+    if not rows:
+        return {"skipped": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]}
     return {
-        name: {key: row[key] for key in ("bars_per_s", "final_equity", "fills") if key in row}
+        name: {
+            "bars_per_s": row["bars_per_s"]["max"],
+            "final_equity": round(row["final_equity"], 2),
+            "fills": row.get("fills"),
+        }
         for name, row in rows.items()
-        if "bars_per_s" in row
+        if "50x50k" not in name
     }
 
 
@@ -190,31 +215,61 @@ def _first(bars: Bars, count: int) -> Bars:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bars", type=int, default=1_000_000)
+    parser.add_argument("--bars", type=int, default=PEER_BARS)
     parser.add_argument("--peers", type=Path, help="folder with the other engines' scripts")
-    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has the other engines")
+    parser.add_argument("--peer-runs", type=int, default=1, help="of each of them; the fastest counts")
     parser.add_argument("--out", type=Path, help="where to write the JSON as well")
     given = parser.parse_args()
+    if given.peers and given.bars != PEER_BARS:
+        parser.error(f"the other engines play {PEER_BARS:,} bars: leave --bars out")
     bars = walk(given.bars)
     rows = measured(bars)
+    others = peers(given.peers, given.peer_runs) if given.peers else {}
+    everything = rows | {
+        f"{engine}: {name}": row
+        for engine, found in others.items()
+        if "skipped" not in found
+        for name, row in found.items()
+    }
     bare = rows["bare loop"]["bars_per_s"]
-    for name, row in rows.items():
-        ended = f"{row['final_equity']:>15,.2f} {row['fills']:>7,} fills" if "fills" in row else ""
-        print(f"{name:34} {row['bars_per_s']:15,.0f} bars/s  {row['bars_per_s'] / bare:6.3f} x bare  {ended}")
+    table = Table("engine", "bars/s", "x bare loop", "ends at", "fills")
+    for name, row in everything.items():
+        ended = f"{row['final_equity']:,.2f}" if "final_equity" in row else ""
+        fills = f"{row['fills']:,}" if row.get("fills") else ""
+        table.add_row(name, f"{row['bars_per_s']:,.0f}", f"{row['bars_per_s'] / bare:.4f}", ended, fills)
+    console = Console(width=130)
+    console.print(table)
+    for engine, found in others.items():
+        if "skipped" in found:
+            console.print(f"{engine} was skipped: {found['skipped']}")
     sizes, threads = by_size(bars), by_threads(bars)
-    print("by size    ", "  ".join(f"{int(size):,}: {speed:,.0f}/s" for size, speed in sizes.items()))
-    print("by threads ", "  ".join(f"{number}: {speed:,.0f}/s" for number, speed in threads.items()))
-    others = peers(given.peers, given.bars, given.peer_python) if given.peers else {}
-    for name, row in others.items():
-        print(f"{name}: {row.get('skipped') or json.dumps(row, default=float)}")
+    console.print("by size    ", "  ".join(f"{int(size):,}: {speed:,.0f}/s" for size, speed in sizes.items()))
+    console.print("by threads ", "  ".join(f"{number}: {speed:,.0f}/s" for number, speed in threads.items()))
+    ends = {
+        name: row["final_equity"] for name, row in everything.items() if "final_equity" in row and "at 1 %" not in name
+    }
+    engines = [name for name, found in others.items() if "skipped" not in found]
+    aims = {
+        "bars_per_s": {"of": FULL, "found": rows[FULL]["bars_per_s"], "aim": AIM_SPEED, "met": rows[FULL]["bars_per_s"] >= AIM_SPEED},
+        "same_equity": {"found": sorted(set(ends.values())), "engines": engines, "met": len(set(ends.values())) == 1},
+    }  # fmt: skip
+    console.print(
+        f"aim: {AIM_SPEED:,.0f} bars/s with {FULL[6:]}: {rows[FULL]['bars_per_s']:,.0f}, {_met(aims['bars_per_s'])}"
+    )
+    console.print(
+        f"aim: one equity to the cent, stops far away or none, beside {', '.join(engines) or 'nobody'}: {_met(aims['same_equity'])}"
+    )
     result = {
-        "rows": rows, "by_size": sizes, "by_threads": threads, "peers": others,
-        "ratio_to_bare_loop": rows["ours, stops and targets at 1 %"]["bars_per_s"] / bare,
-        "python": platform.python_version(), "load": os.getloadavg()[0],
+        "rows": rows, "by_size": sizes, "by_threads": threads, "peers": others, "aims": aims,
+        "ratio_to_bare_loop": rows[FULL]["bars_per_s"] / bare, "python": platform.python_version(), "load": os.getloadavg()[0],
     }  # fmt: skip
     if given.out:
         given.out.write_text(json.dumps(result, indent=1))
     print(json.dumps(result))
+
+
+def _met(aim: dict[str, Any]) -> str:
+    return "met" if aim["met"] else "NOT MET"
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from trading_platform.learning.warm_start import warm_start
 
 PEERS = Path(__file__).resolve().parents[2] / "shared" / "peers_bench"
 AIMS = {"drift": 0.6219, "stable": 0.6177}
+"""Log-loss; after a drift, besides, an update takes at most this part of the full retrain's time."""
+AIM_RATIO = 20.0
 
 
 def trained(settings: dict[str, Any], matrix: Any, label: Any, trees: int) -> Any:
@@ -52,7 +54,17 @@ def main() -> None:
 
     console, results = Console(width=130), {}
     table = Table(
-        "set", "full retrain, s", "log-loss", "update, s", "by clock", "by CPU", "window", "log-loss", "aim", "ideal"
+        "set",
+        "full retrain, s",
+        "log-loss",
+        "update, s",
+        "by clock",
+        "by CPU",
+        "window",
+        "log-loss",
+        "aim",
+        "ideal",
+        "met",
     )
     for kind, aim in AIMS.items():
         with console.status(f"{kind}: generating a million rows"):
@@ -77,13 +89,17 @@ def main() -> None:
             "log_loss": peer.score(made.booster.predict(tested), truth)["logloss"], "aim": aim,
             "ideal": peer.score(ideal, truth)["logloss"], "windows": {str(w): v for w, v in made.losses.items()},
         }  # fmt: skip
+        row["met"] = row["log_loss"] <= aim and (kind != "drift" or row["ratio"] >= AIM_RATIO)
         results[kind] = row
         table.add_row(
             kind, f"{clock:.2f}", f"{row['full_log_loss']:.4f}", f"{took:.3f}", f"1/{row['ratio']:.1f}",
             f"1/{row['processor_ratio']:.1f}", f"{made.window:.1%}", f"{row['log_loss']:.4f}", f"{aim:.4f}",
-            f"{row['ideal']:.4f}",
+            f"{row['ideal']:.4f}", "yes" if row["met"] else "NO",
         )  # fmt: skip
     console.print(table)
+    console.print(
+        f"aims: after a drift at most 1/{AIM_RATIO:.0f} of the full retrain's time by the clock; both: the log-loss beside it"
+    )
     print(json.dumps(results))
 
 

@@ -21,7 +21,7 @@ from trading_platform.backtest.charges import (
     charge_terms,
     total,
 )
-from trading_platform.backtest.kernel import FLAT, LONG, Funds, charge_of
+from trading_platform.backtest.kernel import FLAT, LONG, SHORT, Funds, charge_of
 from trading_platform.backtest.simulation import run
 
 D = Decimal
@@ -47,6 +47,27 @@ def test_rates_change_with_the_day_of_the_order() -> None:
     eras, terms = charge_terms(IndianSchedule("futures"), days)
     assert eras.tolist() == [0, 2]
     assert charge_of(terms[1], 1, 1e6) - charge_of(terms[0], 1, 1e6) == pytest.approx(300.0)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_charges_by_head_are_the_exact_ones_and_add_up_to_the_loops(schedule: Schedule) -> None:
+    """Takers and makers, buys and sales, below and above the broker's cap, before and after a change of rates."""
+    rng = np.random.default_rng(5)
+    close = 500.0 * np.exp(np.cumsum(rng.normal(0, 0.02, 600)))
+    made = bars([(price, price * 1.01, price * 0.99, price) for price in close])
+    dates = np.datetime64("2026-03-20") + np.arange(len(close)) // 30
+    made = replace(made, days=dates)
+    wished = wishes(
+        rng.choice([LONG, SHORT, FLAT], len(close)).tolist(), (close * 0.97).tolist(), (close * 1.02).tolist()
+    )
+    result = run(made, wished, PLAIN, Funds(1e7, 0.0, 0.9, 0.01, 0.0, False), schedule)
+    assert {"target", "signal"} <= set(result.orders["reason"])
+    charge = result.orders["charge"].to_numpy()
+    np.testing.assert_allclose(sum(result.charges.values()), charge, rtol=1e-12, atol=1e-9)
+    exact = result.itemised()
+    assert set(exact["head"]) == {head for head, amounts in result.charges.items() if amounts.any()}
+    for head, order, amount in exact.select("head", "order", "amount").iter_rows():
+        assert result.charges[head][order] == pytest.approx(float(amount), rel=1e-9, abs=1e-6)
 
 
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "design" / "zerodha-vectors.json"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.features.bars import START, bar_frame, nifty_minutes, real_hours, rough
 from trading_platform.features.definition import FEATURES, NAMES, WARM_UP, Feature, Op, feature_hash
+from trading_platform.features.kernel import LONGEST
 from trading_platform.features.program import compile_features
 from trading_platform.features.stream import SymbolStream, compute
 from trading_platform.identifiers import Venue
@@ -156,6 +157,35 @@ def test_pushing_bars_one_by_one_gives_the_rows_of_the_batch(market_data: Path, 
         assert np.array_equal(row.sigma, whole.sigma[number], equal_nan=True)
         assert row.conditions == {name: values[number] for name, values in whole.conditions.items()}
         assert np.array_equal(row.barrier_volatility(12), whole.barrier_volatility(12)[number], equal_nan=True)
+
+
+@pytest.mark.parametrize("offset", [timedelta(0), timedelta(seconds=7), timedelta(microseconds=1)])
+def test_time_of_day_and_week_on_and_off_the_minute(offset: timedelta) -> None:
+    times = pl.datetime_range(START, START + timedelta(days=8), "7m", eager=True) + offset
+    bars = bar_frame(times, np.tile([2.0, 2.0, 2.0, 2.0, 1.0], (len(times), 1)), interval=420)
+    ours = compute(bars).matrix[
+        WARM_UP:, [NAMES.index(f"{of}_{turn}") for of in ("day", "week") for turn in ("sin", "cos")]
+    ]
+    moments = [moment.timetuple() for moment in times.to_list()[WARM_UP:]]
+    seconds = np.array([3600 * at.tm_hour + 60 * at.tm_min + at.tm_sec for at in moments]) + offset.microseconds / 1e6
+    day = seconds / 86_400
+    week = (np.array([at.tm_wday for at in moments]) + day) / 7
+    expected = [turn(2 * np.pi * of) for of in (day, week) for turn in (np.sin, np.cos)]
+    assert np.abs(ours - np.column_stack(expected)).max() < 1e-9
+
+
+def test_the_longest_window_that_is_allowed_is_right_at_the_ends_of_blocks() -> None:
+    bars, n = rough(2_000, seed=3), LONGEST
+    columns = (Feature("far", Op.RETURN, n), Feature("up", Op.UP_SHARE, n), Feature("width", Op.BAND_POSITION, n))
+    ours = compute(bars, columns).matrix[WARM_UP:]
+    close = pd.Series(bars["close"].to_numpy())
+    r = np.log(close).diff().fillna(0.0)
+    s = np.sqrt((r**2).ewm(span=100, adjust=False).mean())
+    far = np.log(close / close.shift(n)) / (s * np.sqrt(n))
+    assert np.abs(ours[:, 0] - far[WARM_UP:]).max() < 1e-6
+    assert np.abs(ours[:, 1] - (r > 0).rolling(n).mean()[WARM_UP:]).max() < 1e-9
+    mean, deviation, _ = moments(close.to_numpy(), n)
+    assert np.abs(ours[:, 2] - ((close.to_numpy()[n - 1 :] - mean) / (2 * deviation))[-len(ours) :]).max() < 1e-6
 
 
 def test_a_bar_out_of_order_or_twice_is_refused() -> None:

@@ -64,4 +64,5 @@ def test_the_commands_print_a_table_and_one_json_object(tmp_path: Path) -> None:
     assert set(ours) >= {"false_alarms", "delays", "microseconds_per_sample"}
     assert set(ours["delays"][".20 -> .40 at 1,000"]) == {"streams", "p10", "median", "p90", "missed", "early"}
     assert result["features"]["windows"] == 1
+    assert result["aim"]["met"] == (result["aim"]["delay"] <= 80 and ours["false_alarms"] <= 0.2)
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")

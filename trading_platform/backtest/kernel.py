@@ -122,33 +122,52 @@ def simulate(
     lowest, highest = (lows, highs) if rules.intrabar or rules.backstop >= 0.0 else (closes, closes)
     orders, state = np.empty((1024, COLUMNS)), np.zeros(CELLS)
     state[CASH], state[PEAK] = funds.cash, funds.cash
-    bars = len(closes)
-    i, era, decisions = 0, 0, bars - 1 if rules.partial_last else bars
-    while i < bars:
+    i = 0
+    for era in range(len(eras)):
+        until = eras[era + 1] if era + 1 < len(eras) else len(closes)
+        while i < until:
+            if state[COUNT] + MOST_A_BAR > len(orders):
+                orders = _with_room(orders)
+            i = _play(
+                state, orders, i, until, opens, highs, lows, closes, moments, lowest, highest, wanted, stops, targets,
+                finer, rules, funds, terms[era], equity,
+            )  # fmt: skip
+    return orders[: int(state[COUNT])].copy(), int(state[REFUSED]), state[DEEPEST]
+
+
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)  # type: ignore[call-overload,untyped-decorator]
+def _play(
+    state: Floats, orders: Floats, i: int, until: int, opens: Floats, highs: Floats, lows: Floats, closes: Floats,
+    moments: Integers, lowest: Floats, highest: Floats, wanted: Codes, stops: Floats, targets: Floats, finer: Finer,
+    rules: Rules, funds: Funds, terms: Floats, equity: Floats,
+) -> int:  # fmt: skip
+    """Play from bar i on, until bar `until` or until the order list is full, and return the bar that comes next.
+
+    No array is made or dropped in here, so references need not be counted (`_nrt`): to count them took as long as all the
+    orders. What is called in here is part of it (`inline`), for the same reason.
+    """
+    decisions = len(closes) - 1 if rules.partial_last else len(closes)
+    while i < until and state[COUNT] + MOST_A_BAR <= len(orders):
         if state[LEAVING] == 0.0 and state[ENTERING] == 0.0:
-            i = _quiet(state, i, decisions, lowest, highest, closes, moments, wanted, rules, equity)
-            if i == bars:
+            i = _quiet(state, i, until, decisions, lowest, highest, closes, moments, wanted, rules, equity)
+            if i == until:
                 break
-        while era + 1 < len(eras) and i >= eras[era + 1]:
-            era += 1
-        if state[COUNT] + MOST_A_BAR > len(orders):
-            orders = _with_room(orders)
-        _at_open(state, orders, i, opens[i], rules, funds, terms[era])
+        _at_open(state, orders, i, opens[i], rules, funds, terms)
         if state[HELD] != 0.0:
             reason, price = _reached(state, i, opens[i], highs[i], lows[i], finer, rules)
             if reason != ENTRY:
-                _inside(state, orders, i, reason, price, rules, funds, terms[era])
+                _inside(state, orders, i, reason, price, rules, funds, terms)
         if i < decisions:
             why = _why_act(state, closes[i], moments[i], wanted[i], rules)
             if why != NOTHING:
                 stop = stops[i] if len(stops) > 0 else np.nan
                 target = targets[i] if len(targets) > 0 else np.nan
-                _act(state, orders, i, why, closes[i], moments[i], wanted[i], stop, target, rules, funds, terms[era])
+                _act(state, orders, i, why, closes[i], moments[i], wanted[i], stop, target, rules, funds, terms)
         equity[i] = state[CASH] + state[HELD] * closes[i]
         state[PEAK] = max(state[PEAK], equity[i])
         state[DEEPEST] = min(state[DEEPEST], equity[i] / state[PEAK] - 1.0)
         i += 1
-    return orders[: int(state[COUNT])].copy(), int(state[REFUSED]), state[DEEPEST]
+    return i
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -162,36 +181,54 @@ def first_broken(market: Market) -> int:
     return -1
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _quiet(
-    state: Floats, start: int, decisions: int, lowest: Floats, highest: Floats, close: Floats, available_at: Integers,
-    wanted: Codes, rules: Rules, equity: Floats,
+    state: Floats, start: int, until: int, decisions: int, lowest: Floats, highest: Floats, close: Floats,
+    available_at: Integers, wanted: Codes, rules: Rules, equity: Floats,
 ) -> int:  # fmt: skip
-    """Mark bars to market until one where something may happen, and return its number; the number of bars if none.
+    """Mark bars to market until one where something may happen, and return its number; `until` if none before.
 
-    Nearly all bars are quiet: this is the loop that must be fast, so it keeps the state in variables. `lowest` and
-    `highest`: the prices of each bar that count for barriers, its close in both where nothing but closes is looked at.
+    Nearly all bars are quiet: these are the loops that must be fast, so each does one thing. `lowest` and `highest`: the
+    prices of each bar that count for barriers, its close in both where nothing but closes is looked at.
     """
-    cash, held, peak, deepest = state[CASH], state[HELD], state[PEAK], state[DEEPEST]
-    settled = int(state[BLOCKED]) if held == 0.0 else (LONG if held > 0.0 else SHORT)
-    floor, ceiling = -np.inf, np.inf
-    if held != 0.0:
-        floor, ceiling = (state[STOP_AT], state[TARGET_AT]) if held > 0.0 else (state[TARGET_AT], state[STOP_AT])
-    timed, bars = rules.horizon > 0 and held != 0.0, len(close)
-    for i in range(start, bars):
-        want, price = wanted[i], close[i]
-        if lowest[i] <= floor or highest[i] >= ceiling or (timed and available_at[i] >= state[EXIT_BY]):
-            bars = i
-            break
-        if want != HOLD and want != settled and i < decisions:  # noqa: PLR1714 - a tuple is slower here
-            bars = i
-            break
-        worth = cash + held * price
-        peak = max(peak, worth)
-        deepest = min(deepest, worth / peak - 1.0)
-        equity[i] = worth
-    state[PEAK], state[DEEPEST] = peak, deepest
-    return bars
+    start = max(start, 0)  # the compiler then knows that no index counts from the end
+    end = _next_event(state, start, until, decisions, lowest, highest, available_at, wanted, rules)
+    cash, held = state[CASH], state[HELD]
+    for i in range(start, end):
+        equity[i] = cash + held * close[i]
+    peak, trough, deepest = state[PEAK], state[PEAK], state[DEEPEST]
+    for i in range(start, end):  # below one peak the lowest point is the deepest: a division a peak, not a bar
+        worth = equity[i]
+        if worth > peak:
+            deepest = min(deepest, trough / peak - 1.0)
+            peak, trough = worth, worth
+        trough = worth if worth < trough else trough
+    state[PEAK], state[DEEPEST] = peak, min(deepest, trough / peak - 1.0)
+    return end
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _next_event(
+    state: Floats, start: int, until: int, decisions: int, lowest: Floats, highest: Floats, available_at: Integers,
+    wanted: Codes, rules: Rules,
+) -> int:  # fmt: skip
+    """The first bar from `start` on, before `until`, that reaches a barrier or the end of the trade, or wants something else."""
+    held = state[HELD]
+    if held == 0.0:
+        settled = int(state[BLOCKED])
+        for i in range(start, min(until, decisions)):
+            if wanted[i] != HOLD and wanted[i] != settled:
+                return i
+        return until
+    settled = LONG if held > 0.0 else SHORT
+    floor, ceiling = (state[STOP_AT], state[TARGET_AT]) if held > 0.0 else (state[TARGET_AT], state[STOP_AT])
+    exit_by = state[EXIT_BY] if rules.horizon > 0 else np.inf
+    for i in range(start, until):
+        if lowest[i] <= floor or highest[i] >= ceiling or available_at[i] >= exit_by:
+            return i
+        if wanted[i] != settled and wanted[i] != HOLD and i < decisions:
+            return i
+    return until
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -201,7 +238,7 @@ def _with_room(orders: Floats) -> Floats:
     return larger
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _at_open(state: Floats, orders: Floats, i: int, price: float, rules: Rules, funds: Funds, terms: Floats) -> None:
     """Fill what was decided at the last close and waits."""
     decided = int(state[DECIDED])
@@ -215,7 +252,7 @@ def _at_open(state: Floats, orders: Floats, i: int, price: float, rules: Rules, 
         state[ENTERING] = 0.0
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _reached(
     state: Floats, i: int, opened: float, high: float, low: float, finer: Finer, rules: Rules
 ) -> tuple[int, float]:
@@ -229,7 +266,7 @@ def _reached(
     return ENTRY, 0.0
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _inside(
     state: Floats, orders: Floats, i: int, reason: int, price: float, rules: Rules, funds: Funds, terms: Floats
 ) -> None:
@@ -240,7 +277,7 @@ def _inside(
     _leave(state, orders, i, i, price, reason, rules, funds, terms)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _why_act(state: Floats, close: float, now: int, wanted: int, rules: Rules) -> int:
     """What a close calls for: a reason to leave (in the engine's order: target, stop, time; or the signal), ENTRY to
     enter, or NOTHING."""
@@ -258,7 +295,7 @@ def _why_act(state: Floats, close: float, now: int, wanted: int, rules: Rules) -
     return SIGNAL if wanted not in (HOLD, side) else NOTHING
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _act(
     state: Floats, orders: Floats, i: int, why: int, close: float, now: int, wanted: int, stop: float, target: float,
     rules: Rules, funds: Funds, terms: Floats,
@@ -278,13 +315,13 @@ def _act(
             _enter(state, orders, i, i, _slipped(close, quantity, rules.slippage), quantity, rules, funds, terms)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _block(state: Floats, rules: Rules) -> None:
     if not rules.reenter:
         state[BLOCKED] = LONG if state[HELD] > 0.0 else SHORT
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _touched(opened: float, high: float, low: float, held: float, stop: float, target: float) -> tuple[int, float]:
     """(reason or BOTH or ENTRY for none, price) of a position that is held from the bar's open on."""
     side = 1.0 if held > 0.0 else -1.0
@@ -314,7 +351,7 @@ def _by_finer(finer: Finer, i: int, held: float, stop: float, target: float) -> 
     return STOP, stop
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _size(equity: float, price: float, side: int, funds: Funds, terms: Floats) -> float:
     """Quantity of an entry: the fixed one, or what a fraction of equity buys, charges included; 0: too small."""
     if funds.quantity > 0.0:
@@ -328,13 +365,13 @@ def _size(equity: float, price: float, side: int, funds: Funds, terms: Floats) -
     return quantity if quantity > 0.0 and quantity * price >= funds.minimum_notional else 0.0
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _slipped(price: float, quantity: float, slippage: float) -> float:
     """What a market order really gets: a buy pays more, a sale gets less."""
     return price * (1.0 + slippage) if quantity > 0.0 else price * (1.0 - slippage)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def charge_of(terms: Floats, row: int, value: float) -> float:
     """Charge of one order worth `value`: the lower of two lines (intercept, slope, intercept, slope).
 
@@ -343,7 +380,7 @@ def charge_of(terms: Floats, row: int, value: float) -> float:
     return min(terms[row, 0] + terms[row, 1] * value, terms[row, 2] + terms[row, 3] * value)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _enter(
     state: Floats, orders: Floats, i: int, decided: int, price: float, quantity: float, rules: Rules, funds: Funds,
     terms: Floats,
@@ -362,7 +399,7 @@ def _enter(
     state[SINCE] = i
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _leave(
     state: Floats, orders: Floats, i: int, decided: int, price: float, reason: int, rules: Rules, funds: Funds,
     terms: Floats,
@@ -379,7 +416,7 @@ def _leave(
     state[HELD] = 0.0
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _write(
     state: Floats, orders: Floats, i: int, decided: int, quantity: float, price: float, charge: float, reason: int
 ) -> None:

@@ -15,13 +15,15 @@ import numpy as np
 import polars as pl
 
 from trading_platform.backtest import kernel
-from trading_platform.backtest.charges import Days, Schedule, charge_terms
+from trading_platform.backtest.charges import Days, Schedule, charge_terms, charges_of_orders
 from trading_platform.backtest.kernel import Finer, Floats, Funds, Integers, Market, Rules, Wishes
 from trading_platform.identifiers import Symbol, Venue
 
 NONE = np.empty(0, dtype=np.float64)
 NO_FINER = Finer(NONE, NONE, NONE, np.empty(0, dtype=np.int64))
 MICROSECONDS = 1_000_000
+MAKES = kernel.BUY_MAKER - kernel.BUY_TAKER
+"""From a taker's row of charge terms to a maker's."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,14 @@ class Bars:
 class Backtest:
     """What a run came to. `equity` (n,): at each close; `deepest`: drawdown, a fraction of the peak, never above 0.
 
-    `order_rows`: the kernel's order list; `refused`: entries that the account could not pay for at their fill.
+    `eras`: the bars from which other charges hold; `order_rows`: the kernel's order list; `refused`: entries that the account could not pay for at their fill.
     """
 
     bars: Bars
     rules: Rules
     funds: Funds
     schedule: Schedule
+    eras: Integers
     order_rows: Floats
     equity: Floats
     refused: int
@@ -65,22 +68,35 @@ class Backtest:
     @cached_property
     def orders(self) -> pl.DataFrame:
         """The order list: time (UTC, the bar's open or availability), decided_at, side, quantity, price, charge, reason."""
-        rows = self.order_rows
-        bar, decided = rows[:, kernel.BAR].astype(np.int64), rows[:, kernel.DECIDED_AT].astype(np.int64)
-        market, reason = self.bars.market, rows[:, kernel.REASON].astype(np.int64)
-        inside = (decided != bar) | (self.rules.intrabar & np.isin(reason, (kernel.TARGET, kernel.STOP)))
-        moment = np.where(inside, self.bars.open_time[bar], market.available_at[bar])
+        rows = np.ascontiguousarray(self.order_rows.T)
+        bar, decided, reason = (
+            rows[column].astype(np.int64) for column in (kernel.BAR, kernel.DECIDED_AT, kernel.REASON)
+        )
+        market = self.bars.market
+        barrier = (reason == kernel.TARGET) | (reason == kernel.STOP)
+        inside = (decided != bar) | (self.rules.intrabar & barrier)
         return pl.DataFrame(
             {
                 "bar": bar,
-                "time": _times(moment),
+                "time": _times(np.where(inside, self.bars.open_time[bar], market.available_at[bar])),
                 "decided_at": _times(market.available_at[decided]),
-                "side": np.where(rows[:, kernel.SIDE] > 0, "buy", "sell"),
-                "quantity": rows[:, kernel.QUANTITY],
-                "price": rows[:, kernel.PRICE],
-                "charge": rows[:, kernel.CHARGE],
-                "reason": np.array(kernel.REASONS)[reason],
+                "side": pl.Series(("sell", "buy")).gather((rows[kernel.SIDE] > 0).astype(np.int64)),
+                "quantity": rows[kernel.QUANTITY],
+                "price": rows[kernel.PRICE],
+                "charge": rows[kernel.CHARGE],
+                "reason": pl.Series(kernel.REASONS).gather(reason),
             }
+        )
+
+    @cached_property
+    def charges(self) -> dict[str, Floats]:
+        """{head: (orders,)}: the charge of every order by head, in floats; `itemised` has the same in exact decimals."""
+        rows = np.ascontiguousarray(self.order_rows.T)
+        made = self.rules.intrabar & (rows[kernel.REASON] == kernel.TARGET)
+        kind = np.where(rows[kernel.SIDE] > 0, kernel.BUY_TAKER, kernel.SELL_TAKER) + np.where(made, MAKES, 0)
+        value = rows[kernel.QUANTITY] * rows[kernel.PRICE]
+        return charges_of_orders(
+            self.schedule, self.bars.days, self.eras, rows[kernel.BAR].astype(np.int64), kind, value
         )
 
     @cached_property
@@ -157,7 +173,7 @@ def run(
     eras, terms = charge_terms(schedule, bars.days)
     equity = np.empty(len(bars))
     orders, refused, deepest = kernel.simulate(bars.market, wishes, finer, rules, funds, eras, terms, equity)
-    return Backtest(bars, rules, funds, schedule, orders, equity, refused, deepest)
+    return Backtest(bars, rules, funds, schedule, eras, orders, equity, refused, deepest)
 
 
 def finer_bars(coarse: Bars, fine: Bars) -> Finer:

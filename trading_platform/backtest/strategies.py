@@ -13,7 +13,7 @@ import polars as pl
 from numba import njit
 from numpy.typing import NDArray
 
-from trading_platform.backtest.kernel import HOLD, LONG, Codes, Floats, Rules, Wishes
+from trading_platform.backtest.kernel import FLAT, HOLD, LONG, Codes, Floats, Rules, Wishes
 from trading_platform.backtest.simulation import MICROSECONDS, NONE, Bars
 from trading_platform.execution.portfolio import BEYOND
 from trading_platform.features.stream import compute
@@ -139,15 +139,11 @@ def sma_cross(close: Floats, fast: int, slow: int, stop: Floats, target: Floats)
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _above(close: Floats, fast: int, slow: int) -> Codes:
-    wanted = np.zeros(len(close), dtype=np.int8)
-    fast_sum, slow_sum = 0.0, 0.0
+    wanted = np.empty(len(close), dtype=np.int8)
+    fast_sum, slow_sum, apart = 0.0, 0.0, EQUAL * fast * slow
     for i in range(len(close)):
-        fast_sum += close[i]
-        slow_sum += close[i]
-        if i >= fast:
-            fast_sum -= close[i - fast]
-        if i >= slow:
-            slow_sum -= close[i - slow]
-        if i >= slow - 1 and fast_sum / fast - slow_sum / slow > EQUAL:
-            wanted[i] = LONG
+        fast_sum += close[i] - (close[i - fast] if i >= fast else 0.0)
+        slow_sum += close[i] - (close[i - slow] if i >= slow else 0.0)
+        # fast_sum / fast - slow_sum / slow > EQUAL, without the divisions
+        wanted[i] = LONG if i >= slow - 1 and fast_sum * slow - slow_sum * fast > apart else FLAT
     return wanted

@@ -148,9 +148,11 @@ def _of_reference(op: int, n: int, ring: Floats, cells: Floats, k: int, at: int,
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def run(
-    outputs: Integers, state: Floats, bars: Floats, reference: Floats, sigma: Floats, interval: float, out: Floats
-) -> None:
-    """Take bars (rows, 6) with the reference's closes (rows,; NaN: none) and deviations (rows,); fill `out` (rows, k).
+    outputs: Integers, state: Floats, bars: Floats, reference: Floats, sigma: Floats, interval: float, out: Floats,
+    first: int,
+) -> None:  # fmt: skip
+    """Take bars (rows, 6) with the reference's closes (rows,; NaN: none) and deviations (rows,); fill the columns of `out`
+    (rows, k) from number `first` on.
 
     NaN in warm-up, and in features of the reference while there is none.
     """
@@ -182,4 +184,4 @@ def run(
                     value = _of_longer(op, n, m, ring, cells[k, 0], int(state[CLOSED]), close, s)
             elif there and state[REFERENCES] >= warm_up:
                 value = _of_reference(op, n, ring, cells, k, at, s)
-            out[row, k] = value
+            out[row, first + k] = value

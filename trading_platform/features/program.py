@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.features.definition import FEATURES, SIGMA_SPAN, Feature, Op
-from trading_platform.features.kernel import COLUMNS, EXTREME, MOMENTS, RING, SIGNAL, Column
+from trading_platform.features.kernel import COLUMNS, EXTREME, LONGEST, MOMENTS, RING, SIGNAL, Column
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -20,12 +20,11 @@ _Row = TypeVar("_Row")
 
 @dataclass(frozen=True)
 class Program:
-    """`windows` (w, 2): column, length. `averages` (a, 3): column or SIGNAL, two averages; `alphas` (a,). `extremes`
-    (e,): length. `outputs` (k, 6): operation, two references into those tables, the two lengths, warm-up."""
+    """`windows` (w, 2): column, length. `averages` (a, 5): column or SIGNAL, two averages, the new value's
+    weight as a fraction of two whole numbers. `extremes` (e,): length. `outputs` (k, 6): operation, two references into those tables, the two lengths, warm-up."""
 
     windows: Integers
     averages: Integers
-    alphas: Floats
     extremes: Integers
     outputs: Integers
 
@@ -36,16 +35,15 @@ class Program:
 
 
 def compile_features(features: tuple[Feature, ...] = FEATURES) -> Program:
-    """The program of a feature table. Raises ValueError where a window is longer than the ring."""
-    if too_long := [feature.name for feature in features if max(feature.n, feature.m) >= RING]:
-        raise ValueError(f"features {too_long} look back {RING} bars or more; raise RING")
+    """The program of a feature table. Raises ValueError where a window is longer than the ring allows."""
+    if too_long := [feature.name for feature in features if max(feature.n, feature.m) > LONGEST]:
+        raise ValueError(f"features {too_long} look back more than {LONGEST} bars; raise RING")
     tables = _Tables()
-    tables.average(Column.SQUARE, 2.0 / (SIGMA_SPAN + 1.0))  # average 0 is s squared
+    tables.average(Column.SQUARE, 2, SIGMA_SPAN + 1)  # average 0 is s squared
     outputs = [(int(f.op), *tables.references(f), f.warm_up) for f in features]
     return Program(
         windows=np.array(tables.windows or [(0, 1)], dtype=np.int64),
-        averages=np.array([row[:3] for row in tables.averages], dtype=np.int64),
-        alphas=np.array([row[3] for row in tables.averages], dtype=np.float64),
+        averages=np.array(tables.averages, dtype=np.int64),
         extremes=np.array(tables.extremes or [1], dtype=np.int64),
         outputs=np.array(outputs, dtype=np.int64),
     )
@@ -56,20 +54,20 @@ class _Tables:
 
     def __init__(self) -> None:
         self.windows: list[tuple[int, int]] = []
-        self.averages: list[tuple[int, int, int, float]] = []
+        self.averages: list[tuple[int, int, int, int, int]] = []
         self.extremes: list[int] = []
 
     def window(self, column: Column, n: int) -> int:
         return _index(self.windows, (int(column), n))
 
-    def average(self, column: int, alpha: float, first: int = 0, second: int = 0) -> int:
-        return _index(self.averages, (int(column), first, second, alpha))
+    def average(self, column: int, new: int, whole: int, first: int = 0, second: int = 0) -> int:
+        return _index(self.averages, (int(column), first, second, new, whole))
 
     def ema(self, span: int) -> int:
-        return self.average(Column.CLOSE, 2.0 / (span + 1.0))
+        return self.average(Column.CLOSE, 2, span + 1)
 
     def wilder(self, column: Column, n: int) -> int:
-        return self.average(column, 1.0 / n)
+        return self.average(column, 1, n)
 
     def references(self, feature: Feature) -> tuple[int, int, int, int]:
         """(row a, row b, length of a, length of b) of what an operation reads; 0 where it reads none."""
@@ -77,7 +75,7 @@ class _Tables:
         averages: dict[Op, Callable[[], tuple[int, int]]] = {
             Op.EMA_GAP: lambda: (self.ema(n), 0),
             Op.MACD: lambda: (self.ema(n), self.ema(m)),
-            Op.MACD_HISTOGRAM: lambda: (self.average(SIGNAL, 0.2, self.ema(n), self.ema(m)), 0),
+            Op.MACD_HISTOGRAM: lambda: (self.average(SIGNAL, 1, 5, self.ema(n), self.ema(m)), 0),
             Op.RSI: lambda: (self.wilder(Column.GAIN, n), self.wilder(Column.LOSS, n)),
             Op.ATR: lambda: (self.wilder(Column.TRUE_RANGE, n), 0),
             Op.RANGE_POSITION: lambda: (_index(self.extremes, n), 0),

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from trading_platform.identifiers import Venue
 from trading_platform.markets.calendars import DAY_SECONDS, Session, calendar
 
+Codes = NDArray[np.int8]
+
 SESSIONS = ("asia", "europe", "us", "weekend", "open", "mid", "close", "off", "day")
+ASIA, EUROPE, US, WEEKEND, OPEN, MID, CLOSE, OFF, DAY = range(9)
+"""Codes of sessions: positions in `SESSIONS`."""
+HOUR = 3_600_000_000
+"""Microseconds."""
+THURSDAY, SATURDAY = 3, 5
+"""Days of the week from Monday on; the epoch was a Thursday."""
 EUROPE_FROM, US_FROM = 8, 14
 EDGE = timedelta(hours=1)
 
@@ -43,20 +51,22 @@ class SessionNames:
             return "open"
         return "close" if known.closes_at - open_time <= EDGE else "mid"
 
-    def many(self, open_times: pl.Series) -> NDArray[np.str_]:
-        """`one` of each opening time."""
+    def many(self, open_times: pl.Series) -> Codes:
+        """`one` of each opening time, as positions in `SESSIONS`."""
         if self._interval >= DAY_SECONDS:
-            return np.full(len(open_times), "day")
+            return np.full(len(open_times), DAY, dtype=np.int8)
         if self._calendar.never_closes:
             return _around_the_clock(open_times)
         located = self._calendar.locate(open_times, self._interval)
         since, left = open_times - located["opens_at"], located["closes_at"] - open_times
         conditions = [(since.is_null()), (since < EDGE), (left <= EDGE)]
-        return np.select(
-            [condition.fill_null(False).to_numpy() for condition in conditions], ["off", "open", "close"], "mid"
-        )
+        known = [condition.fill_null(False).to_numpy() for condition in conditions]
+        return np.select(known, [OFF, OPEN, CLOSE], MID).astype(np.int8)
 
 
-def _around_the_clock(open_times: pl.Series) -> NDArray[np.str_]:
-    hour, weekend = open_times.dt.hour().to_numpy(), (open_times.dt.weekday() >= 6).to_numpy()
-    return np.select([weekend, hour < EUROPE_FROM, hour < US_FROM], ["weekend", "asia", "europe"], "us")
+def _around_the_clock(open_times: pl.Series) -> Codes:
+    hours = open_times.dt.timestamp("us").to_numpy() // HOUR
+    hour = hours % 24
+    day = (hours // 24 + THURSDAY) % 7
+    part = (hour >= EUROPE_FROM).view(np.int8) + (hour >= US_FROM).view(np.int8)
+    return np.where(day >= SATURDAY, np.int8(WEEKEND), part + np.int8(ASIA))

@@ -10,6 +10,7 @@ Batch is the live loop run over many bars, so both agree to the last bit whereve
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -22,11 +23,12 @@ from trading_platform.features.definition import CONTEXT_FROM, FEATURES, Feature
 from trading_platform.features.kernel import Floats, run
 from trading_platform.features.program import Program, compile_features
 from trading_platform.features.reference import COLUMN
-from trading_platform.features.sessions import SessionNames
+from trading_platform.features.sessions import SESSIONS, Codes, SessionNames
 from trading_platform.identifiers import Venue
 from trading_platform.market_data.bar import Bar
 
-CONDITIONS = ("volatility", "trend", "liquidity", "session")
+CONDITION_NAMES = {**market.NAMES, "session": SESSIONS}
+CONDITIONS = tuple(CONDITION_NAMES)
 PRICES = ("open", "high", "low", "close", "volume")
 
 
@@ -44,11 +46,16 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """Rows of one symbol: `matrix` (n, k), `sigma` (n,), `conditions` {name: (n,) of strings}."""
+    """Rows of one symbol: `matrix` (n, k), `sigma` (n,), `codes` {condition: (n,) positions in its `CONDITION_NAMES`}."""
 
     matrix: Floats
     sigma: Floats
-    conditions: dict[str, NDArray[np.str_]]
+    codes: dict[str, Codes]
+
+    @cached_property
+    def conditions(self) -> dict[str, NDArray[np.str_]]:
+        """The conditions in words, {name: (n,)}: made when they are asked for, since they take longer than the codes."""
+        return {name: np.array(CONDITION_NAMES[name])[codes] for name, codes in self.codes.items()}
 
     def barrier_volatility(self, horizon_bars: int) -> Floats:
         """`Row.barrier_volatility` of every row (n,): the same numbers."""
@@ -72,25 +79,26 @@ class SymbolStream:
         self._around = context.empty_state(self._context)
         self._market = market.empty_state()
         self._sessions = SessionNames(venue, interval_seconds)
-        self._bar, self._reference = np.empty((1, 1 + len(PRICES))), np.empty(1)
-        self._cells = self._bar.reshape(-1)
+        self._width = len(features)
+        self._live = _Live()
         self.last_open_time: datetime | None = None
 
     def push(self, bar: Bar, reference: float = math.nan) -> Row:
         """Take one bar, with the newest close of the market's reference, and return its row."""
         if self.last_open_time is not None and bar.open_time <= self.last_open_time:
             raise _disorder(self.last_open_time)
-        cells, self._reference[0] = self._cells, reference
+        live, matrix = self._live, np.empty((1, self._width))
+        cells = live.cells
         cells[0], cells[1], cells[2] = bar.open_time.timestamp(), bar.open, bar.high
-        cells[3], cells[4], cells[5] = bar.low, bar.close, bar.volume
-        matrix, sigma, codes = self._take(self._bar, self._reference)
+        cells[3], cells[4], cells[5], cells[6] = bar.low, bar.close, bar.volume, reference
+        self._take(live.bar, live.reference, matrix, live.sigma, live.codes)
         self.last_open_time = bar.open_time
-        volatility, trend, liquidity = map(int, codes[0].tolist())
+        volatility, trend, liquidity = live.code_cells
         conditions = {
             "volatility": market.VOLATILITY[volatility], "trend": market.TREND[trend],
             "liquidity": market.LIQUIDITY[liquidity], "session": self._sessions.one(bar.open_time),
         }  # fmt: skip
-        return Row(matrix[0], sigma.item(), conditions)
+        return Row(matrix[0], live.sigma.item(), conditions)
 
     def extend(self, bars: pl.DataFrame) -> History:
         """Take many bars (a bar frame of this symbol, sorted by open time) and return all their rows.
@@ -104,15 +112,13 @@ class SymbolStream:
             raise _disorder(self.last_open_time)
         there = COLUMN in bars.columns
         beside = bars[COLUMN].cast(pl.Float64).fill_null(math.nan).to_numpy() if there else np.full(len(bars), math.nan)
-        matrix, sigma, codes = self._take(values, np.ascontiguousarray(beside))
-        conditions = {
-            name: np.array(names)[codes[:, column].astype(np.int64)]
-            for column, (name, names) in enumerate(market.NAMES.items())
-        }
-        conditions["session"] = self._sessions.many(bars["open_time"])
+        matrix, sigma = np.empty((len(bars), self._width)), np.empty(len(bars))
+        codes = np.empty((len(market.NAMES), len(bars)), dtype=np.int8)
+        self._take(values, np.ascontiguousarray(beside), matrix, sigma, codes)
         if len(bars):
             self.last_open_time = bars["open_time"][-1]
-        return History(matrix, sigma, conditions)
+        named = dict(zip(CONDITIONS, (*codes, self._sessions.many(bars["open_time"])), strict=True))
+        return History(matrix, sigma, named)
 
     def snapshot(self) -> Floats:
         """Everything remembered, as one vector that `restore` takes back."""
@@ -128,25 +134,33 @@ class SymbolStream:
         self.last_open_time = datetime.fromtimestamp(snapshot[0], UTC) if snapshot[0] >= 0 else None
         self._state, self._market, self._around = (part.copy() for part in np.split(snapshot, ends[:-1])[1:])
 
-    def _take(self, bars: Floats, reference: Floats) -> tuple[Floats, Floats, Floats]:
-        """(features, sigma, condition codes) of bars (rows, 6), taken into the state."""
+    def _take(self, bars: Floats, reference: Floats, matrix: Floats, sigma: Floats, codes: Codes) -> None:
+        """Take bars (rows, 6) into the state; fill features (rows, k), sigma (rows,) and condition codes (3, rows)."""
         p = self._program
-        matrix, sigma = np.empty((len(bars), len(p.outputs))), np.empty(len(bars))
-        run(p.windows, p.averages, p.alphas, p.extremes, p.outputs, self._state, bars, matrix, sigma)
-        codes = np.empty((len(bars), len(market.NAMES)))
+        run(p.windows, p.averages, p.extremes, p.outputs, self._state, bars, matrix, sigma)
         market.run(self._market, bars, sigma, codes)
-        if not len(self._context):
-            return matrix, sigma, codes
-        around = np.empty((len(bars), len(self._context)))
-        context.run(self._context, self._around, bars, reference, sigma, self._interval, around)
-        return np.hstack([matrix, around]), sigma, codes
+        if len(self._context):
+            own = len(p.outputs)
+            context.run(self._context, self._around, bars, reference, sigma, self._interval, matrix, own)
+
+
+class _Live:
+    """Where one bar and what is computed of it lie, made once; `cells`: the bar's six numbers and the
+    reference, `code_cells`: the codes, both as Python reads and writes them the fastest."""
+
+    def __init__(self) -> None:
+        given = np.empty(1 + len(PRICES) + 1)
+        self.cells = given.data.cast("B").cast("d")
+        self.bar, self.reference = given[:-1].reshape(1, -1), given[-1:]
+        self.sigma, self.codes = np.empty(1), np.empty((len(market.NAMES), 1), dtype=np.int8)
+        self.code_cells = self.codes.data.cast("B").cast("b")
 
 
 def compute(bars: pl.DataFrame, features: tuple[Feature, ...] = FEATURES) -> History:
     """Features of one symbol's bars from the first of them on. `bars` is a bar frame sorted by open time."""
     if bars.is_empty():
         raise ValueError("there are no bars to compute features of")
-    if bars["symbol"].n_unique() > 1:
+    if (bars["symbol"] != bars["symbol"][0]).any():
         raise ValueError(f"features are of one symbol, found {sorted(bars['symbol'].unique())}: partition the frame")
     return SymbolStream(Venue(bars["venue"][0]), int(bars["interval_seconds"][0]), features).extend(bars)
 

@@ -35,7 +35,14 @@ def drift_bench(
     short **and** its false alarms few: the first is worth nothing without the second. The last line is JSON.
     """
     from trading_platform.learning import drift_plots
-    from trading_platform.learning.drift_bench import SHIFTS, compare, feature_false_alarms
+    from trading_platform.learning.drift_bench import (
+        AIM_DELAY,
+        AIM_FALSE_ALARMS,
+        SHIFTS,
+        compare,
+        feature_false_alarms,
+        met_aim,
+    )
 
     with _progress() as report:
         rows = list(compare(streams, report))
@@ -62,7 +69,12 @@ def drift_bench(
         f"AR(.95) features without drift: {features.false_alarm_share:.1%} of {features.windows} windows raise an alarm "
         f"({lower:.1%} to {upper:.1%}); the textbook test fires on {features.textbook_share:.0%} of the features."
     )
-    result = {"detectors": [asdict(row) for row in rows], "features": asdict(features)}
+    aim = met_aim(rows[0])
+    console.print(
+        f"Aim: {SHIFTS[0].name} seen within {AIM_DELAY:.0f} samples at {AIM_FALSE_ALARMS} false alarms per 10,000: "
+        f"{rows[0].detector} {'meets' if aim['met'] else 'does NOT meet'} it."
+    )
+    result = {"detectors": [asdict(row) for row in rows], "features": asdict(features), "aim": aim}
     _finish(result, None if plot is None else drift_plots.detectors(rows, plot))
 
 
