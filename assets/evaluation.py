@@ -138,6 +138,7 @@ def drift_report(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
         key=lambda found: float(found["p_value"]),
     )
     said = [found["said"] for found in conditions if found["said"]]
+    kept = report.error.get("precision of published", {})
     worst = dict(sorted(ratios.items(), key=lambda item: -item[1])[:15])
     return dg.MaterializeResult(
         metadata={
@@ -148,6 +149,10 @@ def drift_report(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
             "features": plots.bars(worst, "distance / computed threshold", reference=1.0)
             if worst
             else "window too short",
+            "precision": f"{kept['precision']:.1%} of {kept['trades']} published signals came true ({kept['lower']:.1%} to "
+            f"{kept['upper']:.1%} at every look), promised were {kept['promised']:.1%}"
+            if kept.get("trades")
+            else "no published signal has ended",
             "error_stream": dg.MetadataValue.json(report.error),
             "says": dg.MetadataValue.md("\n".join(f"- {line}" for line in said) or "No market condition has drifted."),
             "conditions": plots.table(conditions) if conditions else "too little is known",

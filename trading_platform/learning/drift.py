@@ -1,7 +1,8 @@
 """The drift check of a champion: features against its training data, errors against its promises.
 
-Two tiers. `retrain`: features beyond computed thresholds, errors that have risen, or losses that the confidences did
-not promise, in all or in one market condition. `warning`: errors that seem to rise. A version asks for retraining once a cool-down, and not while the
+Two tiers. `retrain`: features beyond computed thresholds, errors that have risen, losses that the confidences did not
+promise, in all or in one market condition, or certified signals that do not come true 80 % of the time, which also
+withdraws the certificate. `warning`: errors that seem to rise, published signals that keep less than they promise. A version asks for retraining once a cool-down, and not while the
 challenger that answered the last request is winning: replacing it would begin its proof anew.
 """
 
@@ -30,7 +31,8 @@ from trading_platform.learning.error_drift import (
 from trading_platform.learning.experiments import running
 from trading_platform.learning.feature_drift import FeatureDrift, feature_drift
 from trading_platform.learning.plan import CONDITIONS, TrainingPlan
-from trading_platform.learning.registry import CHALLENGER, CHAMPION, serving
+from trading_platform.learning.precision_monitor import Watched, watch
+from trading_platform.learning.registry import CHALLENGER, CHAMPION, serving, withdraw_certificate
 from trading_platform.learning.resolved import resolve, signals
 from trading_platform.learning.samples import microseconds
 from trading_platform.market_data.lake import Lake
@@ -113,6 +115,8 @@ def check_drift(
     width = int(plan.barriers.horizon_bars * interval.total_seconds() * 1e6)
     errors = _errors(resolved, width, policy)
     pending = published.join(resolved, on=["version_id", "symbol", "bar_open_time"], how="anti")
+    precision = watch(resolved)
+    errors["precision of published"] = _precision(precision)
     errors["expected accuracy of pending"] = _entry(NONE, expected_accuracy(pending["confidence"].to_numpy()))
     followed = request is not None and request.error.get("follow-up", {}).get("state") == RETRAIN
     if champion.origin == "drift" and not followed and (asked is None or asked <= learnt_until):
@@ -148,6 +152,8 @@ def check_drift(
         report = session.scalars(
             select(DriftReport).where(DriftReport.version_id == champion.version_id, DriftReport.window_to == as_of)
         ).one()
+        if precision.certificate_broken:
+            withdraw_certificate(session, champion.version_id, market_time=as_of, evidence=precision.document())
     log.info("drift_checked", dataset_id=dataset_id, version_id=champion.version_id, decision=report.decision,
              drifted=sum(found.drifted for found in features.values()))  # fmt: skip
     return report
@@ -224,6 +230,12 @@ def _errors(resolved: pl.DataFrame, width: int, policy: DriftPolicy) -> dict[str
     lower = _broken(resolved, 2 * width)
     broken = lower is not None and lower > policy.promise_margin
     return found | {"loss beyond promise": _entry(RETRAIN if broken else NONE, lower)}
+
+
+def _precision(seen: Watched) -> dict[str, Any]:
+    """The monitor's entry: what a trader is told of the published signals, with how many it rests on."""
+    state = RETRAIN if seen.certificate_broken else WARNING if seen.broken else NONE
+    return _entry(state, seen.precision) | seen.document()
 
 
 def _broken(resolved: pl.DataFrame, width: int) -> float | None:
