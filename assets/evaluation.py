@@ -58,9 +58,10 @@ def model_performance(config: OnDataset, platform: Platform) -> dg.MaterializeRe
     deps=[model_performance],
     kinds={"postgres"},
     description="The running experiment: the paired log-loss difference on block means, in a confidence sequence that may "
-    "be looked at as often as one likes.",
+    "be looked at as often as one likes. The page holds the decision, its evidence and their plots.",
 )
 def ab_evaluation(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.learning.decision_page import write_decision
     from trading_platform.learning.experiments import evaluate, running
     from trading_platform.strategies.definition import strategy_of
 
@@ -84,6 +85,7 @@ def ab_evaluation(config: OnDataset, platform: Platform) -> dg.MaterializeResult
             "lower": str(row.lower),
             "upper": str(row.upper),
             "evidence": dg.MetadataValue.json(row.evidence),
+            "page": dg.MetadataValue.path(write_decision(platform.settings.reports_dir / "experiments", row)),
             **_band(row.evidence),
         }
     )
