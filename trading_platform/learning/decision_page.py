@@ -101,10 +101,9 @@ def _band(axes: "Axes", series: Mapping[str, Sequence[Any]]) -> None:
 def _conditions(axes: "Axes", parts: Mapping[str, Mapping[str, float]]) -> None:
     names = list(parts)[::-1]
     gains = [parts[name][CHAMPION] - parts[name][CHALLENGER] for name in names]
-    axes.barh(names, gains, color=[ACCENT if gain > 0 else WARN for gain in gains], height=0.6)
+    labels = [f"{name} ({parts[name]['rows']:,} bars)" for name in names]
+    axes.barh(labels, gains, color=[ACCENT if gain > 0 else WARN for gain in gains], height=0.6)
     axes.axvline(0.0, color=INK, linewidth=0.8)
-    for place, name in enumerate(names):
-        axes.annotate(f" {parts[name]['rows']:,} bars", (0, place), fontsize=7, color=INK, va="center")
 
 
 def _shown(value: float | None) -> str:
