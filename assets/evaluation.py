@@ -23,6 +23,8 @@ GROUP = "evaluation"
     "published, over time and by market condition. Predictions go to the lake.",
 )
 def model_performance(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
+    import polars as pl
+
     from trading_platform.learning import performance
     from trading_platform.strategies.definition import strategy_of
 
@@ -35,15 +37,21 @@ def model_performance(config: OnDataset, platform: Platform) -> dg.MaterializeRe
     if rows.is_empty():
         return dg.MaterializeResult(metadata={"dataset": dataset_id, "resolved_signals": 0})
     _export(platform, dataset_id, rows)
-    weekly = performance.over_time(rows, "1w")
-    loss = {
-        str(version): (part["available_at"].to_list(), part["log_loss"].to_list())
-        for (version,), part in weekly.group_by("version_id", maintain_order=True)
-    }
+    weekly = performance.over_time(rows, "1w").with_columns(
+        net_return=pl.col("net_return_sum").cum_sum().over("version_id", order_by="available_at")
+    )
     metadata: dict[str, object] = {
         "dataset": dataset_id,
         "resolved_signals": len(rows),
-        "log_loss_by_week": plots.lines(loss, "log-loss by week"),
+        **{
+            f"{name}_by_week": plots.lines(_by_version(weekly, name), title)
+            for name, title in (
+                ("log_loss", "log-loss by week"),
+                ("accuracy", "accuracy by week"),
+                ("precision", "share of published signals that came true, by week"),
+                ("net_return", "summed net return of published signals, after costs"),
+            )
+        },
         "by_condition": plots.table(_rounded(performance.by_condition(rows))),
     }
     for (version,), part in performance.reliability_frame(rows).group_by("version_id", maintain_order=True):
@@ -160,6 +168,13 @@ def drift_report(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
             "conditions": plots.table(conditions) if conditions else "too little is known",
         }
     )
+
+
+def _by_version(weekly: "pl.DataFrame", name: str) -> dict[str, tuple[list[object], list[float]]]:
+    return {
+        str(version): (part["available_at"].to_list(), part[name].to_list())
+        for (version,), part in weekly.drop_nulls(name).group_by("version_id", maintain_order=True)
+    }
 
 
 def _export(platform: Platform, dataset_id: str, rows: "pl.DataFrame") -> None:

@@ -195,10 +195,14 @@ def test_a_certificate_whose_promise_is_broken_is_withdrawn(platform: Databases)
     with platform.control() as session:
         register(session, version_row(dataset_id, "v_1", artifact_path=path, artifact_sha256=sha256, certified=True,
                                       metrics={"learnt_until": (START + learnt * HOUR).isoformat()}))  # fmt: skip
-        deploy(session, platform.settings, dataset_id=dataset_id, strategy_id=PLAN.strategy_id, role="champion",
-               version_id="v_1", market_time=START, reason="test", by="test")  # fmt: skip
+        register(session, version_row(dataset_id, "v_2", artifact_path=path, artifact_sha256=sha256, certified=True,
+                                      metrics={"learnt_until": (START + learnt * HOUR).isoformat()}))  # fmt: skip
+        for role, version_id in (("champion", "v_1"), ("challenger", "v_2")):
+            deploy(session, platform.settings, dataset_id=dataset_id, strategy_id=PLAN.strategy_id, role=role,
+                   version_id=version_id, market_time=START, reason="test", by="test")  # fmt: skip
     bars = lake.bars(dataset_id)[learnt:]
-    publish(platform, dataset_id, bars, {"v_1": ("champion", np.full(len(bars), 0.85))}, 0.8, certified=True)
+    both = {name: (role, np.full(len(bars), 0.85)) for name, role in (("v_1", "champion"), ("v_2", "challenger"))}
+    publish(platform, dataset_id, bars, both, 0.8, certified=True)
 
     def look(hours: int) -> tuple[DriftReport, ModelVersion]:
         report = check_drift(platform, lake, PLAN, dataset_id, START + (learnt + hours) * HOUR)
@@ -218,8 +222,10 @@ def test_a_certificate_whose_promise_is_broken_is_withdrawn(platform: Databases)
     assert version.metrics["certificate_withdrawn"]["certified_trades"] == seen["certified_trades"]
     assert not load(platform.settings, version).certified, "the artifact still says so, the registry no longer does"
     with platform.control() as session:
-        alert = session.scalars(select(Alert)).one()
-    assert (alert.severity, alert.title) == ("critical", "A certificate was withdrawn")
+        alerts = session.scalars(select(Alert).order_by(Alert.alert_id)).all()
+        assert not session.get_one(ModelVersion, "v_2").certified, "a challenger trades on the same promise"
+    assert [(alert.severity, alert.title) for alert in alerts] == [("critical", "A certificate was withdrawn")] * 2
+    assert [alert.labels["version"] for alert in alerts] == ["v_1", "v_2"]
 
 
 def test_net_profit_never_adds_currencies() -> None:
