@@ -23,6 +23,8 @@ GROUP = "evaluation"
     "published, over time and by market condition. Predictions go to the lake.",
 )
 def model_performance(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
+    import polars as pl
+
     from trading_platform.learning import performance
     from trading_platform.strategies.definition import strategy_of
 
@@ -35,15 +37,21 @@ def model_performance(config: OnDataset, platform: Platform) -> dg.MaterializeRe
     if rows.is_empty():
         return dg.MaterializeResult(metadata={"dataset": dataset_id, "resolved_signals": 0})
     _export(platform, dataset_id, rows)
-    weekly = performance.over_time(rows, "1w")
-    loss = {
-        str(version): (part["available_at"].to_list(), part["log_loss"].to_list())
-        for (version,), part in weekly.group_by("version_id", maintain_order=True)
-    }
+    weekly = performance.over_time(rows, "1w").with_columns(
+        net_return=pl.col("net_return_sum").cum_sum().over("version_id", order_by="available_at")
+    )
     metadata: dict[str, object] = {
         "dataset": dataset_id,
         "resolved_signals": len(rows),
-        "log_loss_by_week": plots.lines(loss, "log-loss by week"),
+        **{
+            f"{name}_by_week": plots.lines(_by_version(weekly, name), title)
+            for name, title in (
+                ("log_loss", "log-loss by week"),
+                ("accuracy", "accuracy by week"),
+                ("precision", "share of published signals that came true, by week"),
+                ("net_return", "summed net return of published signals, after costs"),
+            )
+        },
         "by_condition": plots.table(_rounded(performance.by_condition(rows))),
     }
     for (version,), part in performance.reliability_frame(rows).group_by("version_id", maintain_order=True):
@@ -58,9 +66,10 @@ def model_performance(config: OnDataset, platform: Platform) -> dg.MaterializeRe
     deps=[model_performance],
     kinds={"postgres"},
     description="The running experiment: the paired log-loss difference on block means, in a confidence sequence that may "
-    "be looked at as often as one likes.",
+    "be looked at as often as one likes. The page holds the decision, its evidence and their plots.",
 )
 def ab_evaluation(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.learning.decision_page import write_decision
     from trading_platform.learning.experiments import evaluate, running
     from trading_platform.strategies.definition import strategy_of
 
@@ -84,6 +93,7 @@ def ab_evaluation(config: OnDataset, platform: Platform) -> dg.MaterializeResult
             "lower": str(row.lower),
             "upper": str(row.upper),
             "evidence": dg.MetadataValue.json(row.evidence),
+            "page": dg.MetadataValue.path(write_decision(platform.settings.reports_dir / "experiments", row)),
             **_band(row.evidence),
         }
     )
@@ -138,6 +148,7 @@ def drift_report(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
         key=lambda found: float(found["p_value"]),
     )
     said = [found["said"] for found in conditions if found["said"]]
+    kept = report.error.get("precision of published", {})
     worst = dict(sorted(ratios.items(), key=lambda item: -item[1])[:15])
     return dg.MaterializeResult(
         metadata={
@@ -148,11 +159,22 @@ def drift_report(config: OnDataset, platform: Platform) -> dg.MaterializeResult:
             "features": plots.bars(worst, "distance / computed threshold", reference=1.0)
             if worst
             else "window too short",
+            "precision": f"{kept['precision']:.1%} of {kept['trades']} published signals came true ({kept['lower']:.1%} to "
+            f"{kept['upper']:.1%} at every look), promised were {kept['promised']:.1%}"
+            if kept.get("trades")
+            else "no published signal has ended",
             "error_stream": dg.MetadataValue.json(report.error),
             "says": dg.MetadataValue.md("\n".join(f"- {line}" for line in said) or "No market condition has drifted."),
             "conditions": plots.table(conditions) if conditions else "too little is known",
         }
     )
+
+
+def _by_version(weekly: "pl.DataFrame", name: str) -> dict[str, tuple[list[object], list[float]]]:
+    return {
+        str(version): (part["available_at"].to_list(), part[name].to_list())
+        for (version,), part in weekly.drop_nulls(name).group_by("version_id", maintain_order=True)
+    }
 
 
 def _export(platform: Platform, dataset_id: str, rows: "pl.DataFrame") -> None:

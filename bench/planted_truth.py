@@ -52,10 +52,10 @@ def certification(ahead: WalkedForward) -> Certification:
     return certify(ahead.rows.resolved(np.ones(len(ahead.rows.label), dtype=np.bool_)))
 
 
-def walks(seeds: int, bars: int) -> dict[str, Any]:
+def walks(seeds: range, bars: int) -> dict[str, Any]:
     certified: list[int] = []
     gains, at_80, rows = [], 0, 0
-    for seed in range(seeds):
+    for seed in seeds:
         barriers = NEAR_PROFIT if seed % 2 else SYMMETRIC
         ahead = predictions(random_walk(bars, seed), barriers, "lightgbm" if seed % 4 < 2 else "logistic")
         found = ahead.rows
@@ -63,8 +63,8 @@ def walks(seeds: int, bars: int) -> dict[str, Any]:
         gains.append(log_loss(found.guess, found.label) - log_loss(found.confidence, found.label))
         if barriers is SYMMETRIC:  # a coin is right half the time: any confidence of .8 is a false one
             at_80, rows = at_80 + int((found.confidence >= 0.8).sum()), rows + len(found.label)
-        _say(f"walk {seed + 1} of {seeds}: {len(certified)} certified")
-    return {"seeds": seeds, "bars": bars, "certified": len(certified), "which": certified,
+        _say(f"walk {seed} of {seeds[0]} to {seeds[-1]}: {len(certified)} certified")
+    return {"seeds": [seeds[0], seeds[-1]], "bars": bars, "certified": len(certified), "which": certified,
             "false_80s_of_symmetric_rows": at_80 / rows, "mean_log_loss_gain": float(np.mean(gains))}  # fmt: skip
 
 
@@ -144,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("walks", "bursts", "rows"))
     parser.add_argument("--seeds", type=int, help="markets: 200 walks, or 5 of each strength")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first walk, to measure them in parts")
     parser.add_argument("--bars", type=int, help="bars of a market: 3,000 of a walk, 20,000 with bursts")
     parser.add_argument("--generator", type=Path, help="folder of the generator's training.py")
     parser.add_argument("--trials", type=int, default=12, help="hyperparameters to try on rows")
@@ -152,7 +153,7 @@ def main() -> None:
         parser.error("rows come from a generator: pass --generator FOLDER")
     began = time.monotonic()
     if given.what == "walks":
-        result = walks(given.seeds or 200, given.bars or 3_000)
+        result = walks(range(given.first_seed, given.first_seed + (given.seeds or 200)), given.bars or 3_000)
     elif given.what == "bursts":
         result = burst_markets(given.seeds or 5, given.bars or 20_000)
     else:

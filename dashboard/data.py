@@ -350,6 +350,21 @@ def drift_reports(view: View) -> list[dict[str, Any]]:
     return found
 
 
+def validation(view: View) -> dict[str, list[dict[str, Any]]]:
+    """{version id: its reliability table on bars that it had not learned from}."""
+    return {model["version_id"]: model["metrics"].get("reliability") or [] for model in registry(view)[0]}
+
+
+def watched(view: View) -> dict[str, dict[str, Any]]:
+    """{version id: what its published signals have kept of their promise, at its newest check}, where any has ended."""
+    found: dict[str, dict[str, Any]] = {}
+    for report in reversed(drift_reports(view)):
+        seen = report["error"].get("precision of published", {})
+        if seen.get("trades"):
+            found[report["version_id"]] = seen
+    return found
+
+
 def reliability(view: View) -> pd.DataFrame:
     """Confidence promised against success found, of signals that somebody traded, with Wilson's 95 % interval."""
     sql = """

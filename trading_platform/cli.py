@@ -5,6 +5,7 @@ that `--help` is quick and one command's imports never slow another down.
 """
 
 import importlib
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,26 @@ def _root() -> None:
 
 def main() -> None:
     """Entry point of the `trading-platform` script."""
-    app(prog_name="trading-platform")
+    try:
+        app(prog_name="trading-platform")
+    except Exception as error:
+        if (said := _without_database(error)) is None:
+            raise
+        Console(stderr=True).print(f"[red]{said}[/red]")
+        sys.exit(1)
+
+
+def _without_database(error: Exception) -> str | None:
+    """What a person can do about an error that only says that no database is there; None of any other."""
+    from sqlalchemy.exc import OperationalError
+
+    from trading_platform.storage.databases import NoDatabaseError
+
+    if isinstance(error, NoDatabaseError):
+        return str(error)
+    if isinstance(error, OperationalError):
+        return f"The database does not answer: {error.orig}\nIs the platform up? `trading-platform status` says."
+    return None
 
 
 if __name__ == "__main__":

@@ -58,6 +58,20 @@ def show_errors(errors: dict[str, dict[str, Any]]) -> None:
     )
 
 
+def show_conditions(conditions: dict[str, dict[str, Any]]) -> None:
+    if not conditions:
+        st.caption("Too little is known of single market conditions yet.")
+        return
+    drifted = [found for found in conditions.values() if found.get("drifted")]
+    for found in sorted(drifted, key=lambda found: float(found["p_value"])):
+        st.markdown(f"- {found['said']}")
+    st.caption(
+        f"{len(drifted)} of {len(conditions)} questions about single conditions answered with drift: has the market's mix "
+        "of them changed, are confidences off in one, does what was learnt no longer hold in one? The error over all "
+        "conditions of a question is held at 5 %."
+    )
+
+
 def show_checks(reports: list[dict[str, Any]], versions: dict[str, str]) -> None:
     rows = pd.DataFrame(reports)
     rows["version"] = rows["version_id"].map(versions).fillna(rows["version_id"].map(names.short))
@@ -103,6 +117,8 @@ box(f"**{text}** {name}, checked on bars up to {names.moment(newest['window_to']
 
 st.subheader("Features")
 show_features(newest["features"])
+st.subheader("Market conditions")
+show_conditions(newest["conditions"])
 st.subheader("Errors")
 show_errors(newest["error"])
 st.subheader("What was done about it")

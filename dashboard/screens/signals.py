@@ -1,5 +1,7 @@
 """Signals: what the models say of the newest bars, and whether their confidence has been worth its name."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -14,6 +16,28 @@ STATES = {
 BIN = ["confidence", "observed", "rows"]
 FEWEST_TRADED = 10
 ROLES = {"champion": "Champion", "challenger": "Challenger"}
+
+
+def evidence(confidence: float, bins: list[dict[str, Any]]) -> str:
+    """What became of the bars that were given about this confidence when the version was validated."""
+    if not bins or pd.isna(confidence):
+        return names.DASH
+    nearest = min(bins, key=lambda each: abs(each["confidence"] - confidence))
+    return f"{nearest['observed']:.0%} of {nearest['rows']:,}"
+
+
+def show_kept(watched: dict[str, dict[str, Any]], versions: dict[str, str]) -> None:
+    """Whether published signals came true as often as they promised, so far."""
+    for version_id, seen in watched.items():
+        said = (
+            f"{versions.get(version_id, names.short(version_id))}: of {seen['trades']:,} signals that it published, counted "
+            f"one after the other, {names.percent(seen['precision'])} came true ({names.percent(seen['lower'])} to "
+            f"{names.percent(seen['upper'])}); their confidences promised {names.percent(seen['promised'])}."
+        )
+        {"none": st.caption, "warning": st.warning, "retrain": st.error}[seen["state"]](said)
+    if watched:
+        st.caption("The bounds hold at 95 % each, however often one looks.")
+
 
 view = data.view()
 st.title("Signals")
@@ -47,6 +71,11 @@ else:
         f"{low:.2f} – {high:.2f}" if pd.notna(low) and pd.notna(high) else names.DASH
         for low, high in zip(signals["confidence_lower"], signals["confidence_upper"], strict=True)
     ]
+    validated_by = data.validation(view)
+    signals["evidence"] = [
+        evidence(confidence, validated_by.get(version_id, []))
+        for confidence, version_id in zip(signals["confidence"], signals["version_id"], strict=True)
+    ]
     tables.show(
         signals,
         {
@@ -55,6 +84,9 @@ else:
             "says": tables.words("Says", help="Long: buy. Abstain, Outlier and Expired: no trade."),
             "confidence": tables.confidence("Confidence"),
             "interval": tables.words("Interval", help="Within which the true probability is expected (Venn-Abers)."),
+            "evidence": tables.words(
+                "Evidence", help="Bars that validation gave about this confidence: how many came true, of how many."
+            ),
             "threshold": tables.number("Threshold", "%.3f", help="Confidence from which the strategy acts."),
             "price": tables.price("Close"),
             "target_price": tables.price("Target"),
@@ -63,6 +95,7 @@ else:
         },
     )
     st.caption(f"The newest {len(signals)}, newest first. Times are market time.")
+    show_kept(data.watched(view), versions)
 
 
 def validation_bins() -> pd.DataFrame:

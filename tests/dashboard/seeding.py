@@ -256,10 +256,26 @@ class Work:
                 "since": None if decision == "none" else (until - 9 * HOUR).isoformat(),
             },
             "loss beyond promise": {"state": "none", "since": None, "statistic": None},
+            "precision of published": {
+                "state": "warning", "since": None, "statistic": 0.512, "trades": 212, "precision": 0.512, "lower": 0.441,
+                "upper": 0.583, "promised": 0.634, "against": 31.0, "certified_trades": 0, "against_certified": None,
+            },
+        }  # fmt: skip
+        conditions = {
+            "concept trend=up": {
+                "condition": "trend", "value": "up", "question": "concept", "expected": 0.62, "found": 0.48,
+                "p_value": 0.0004, "rows": 310, "drifted": True,
+                "said": "While the trend is up the market no longer does what the model learnt.",
+            },
+            "data session=asia": {
+                "condition": "session", "value": "asia", "question": "data", "expected": 0.31, "found": 0.33,
+                "p_value": 0.4, "rows": 900, "drifted": False,
+            },
         }  # fmt: skip
         return DriftReport(
             dataset_id=self.dataset_id, strategy_id=STRATEGY, version_id=self.names["champion"],
             window_from=until - 48 * HOUR, window_to=until, features=features, error=errors, decision=decision,
+            conditions=conditions,
             run_key=content_id("drift", until.isoformat()),
         )  # fmt: skip
 

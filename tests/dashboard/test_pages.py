@@ -153,6 +153,14 @@ def test_signals_are_filtered_and_their_reliability_is_drawn(working: Platform, 
     assert set(rows["symbol"]) == {"ETH/USDT"}
     assert all(name.startswith("Champion, LightGBM ") for name in rows["model"])
     assert (rows["confidence"] >= rows["threshold"]).all()
+    assert rows["evidence"].str.fullmatch(r"\d+% of 900").all()
+    assert shown(list(browser.at.warning), "of 212 signals that it published")
+
+
+def test_drift_is_said_by_market_condition(working: Platform, enter: Enter) -> None:
+    browser = enter(working, "u_ben").open("drift")
+    assert "While the trend is up the market no longer does what the model learnt." in browser.text
+    assert "1 of 2 questions about single conditions" in browser.text
 
 
 def test_the_kill_switch_stops_and_only_the_typed_words_let_go(working: Platform, enter: Enter) -> None:

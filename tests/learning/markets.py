@@ -111,6 +111,8 @@ def publish(
     bars: pl.DataFrame,
     versions: dict[str, tuple[str, NDArray[np.float64]]],
     threshold: float = 0.55,
+    *,
+    certified: bool = False,
 ) -> None:
     """Write signals as the scorer does: {version: (role, confidence of each bar)}; `bars` of one symbol each."""
     computed = features(bars)
@@ -141,7 +143,7 @@ def publish(
                         "confidence_lower": value,
                         "confidence_upper": value,
                         "threshold": threshold,
-                        "certified": False,
+                        "certified": certified and value >= threshold,
                         "direction": "long",
                         "target_price": Decimal(repr(BARRIERS.target_price(close[i], volatility[i]))),
                         "stop_price": Decimal(repr(BARRIERS.stop_price(close[i], volatility[i]))),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sqlalchemy import select
 
 from tests.learning.markets import HOUR, PLAN, START, informed, plant, publish, version_row, walk
 from trading_platform.learning.artifact import write_artifact
@@ -15,7 +16,9 @@ from trading_platform.learning.feature_drift import (
 )
 from trading_platform.learning.performance import by_condition, net_pnl, over_time, reliability_frame, resolved
 from trading_platform.learning.registry import deploy, register
+from trading_platform.learning.servable import load
 from trading_platform.market_data.lake import Lake
+from trading_platform.storage.control import Alert, DriftReport, ModelVersion
 from trading_platform.storage.databases import Databases
 
 REFERENCE, WINDOW = 12_000, 600
@@ -180,6 +183,49 @@ def test_what_was_learnt_right_after_a_change_is_followed_up_once(platform: Data
     ]
     assert [report.decision for report in looks] == ["none", "retrain", "none", "none"]
     assert looks[1].error["follow-up"]["state"] == "retrain"
+
+
+def test_a_certificate_whose_promise_is_broken_is_withdrawn(platform: Databases) -> None:
+    """Certified signals on every bar of a market in which a trade succeeds about half the time."""
+    from tests.learning.test_registry import DOCUMENT
+
+    lake, learnt = Lake(platform.settings.lake_dir), 3_000
+    dataset_id = plant(platform, lake, {"A/X": walk(3_600, 5)}, "promised")
+    path, sha256 = write_artifact(platform.settings.artifacts_dir, DOCUMENT | {"certified": True})
+    with platform.control() as session:
+        register(session, version_row(dataset_id, "v_1", artifact_path=path, artifact_sha256=sha256, certified=True,
+                                      metrics={"learnt_until": (START + learnt * HOUR).isoformat()}))  # fmt: skip
+        register(session, version_row(dataset_id, "v_2", artifact_path=path, artifact_sha256=sha256, certified=True,
+                                      metrics={"learnt_until": (START + learnt * HOUR).isoformat()}))  # fmt: skip
+        for role, version_id in (("champion", "v_1"), ("challenger", "v_2")):
+            deploy(session, platform.settings, dataset_id=dataset_id, strategy_id=PLAN.strategy_id, role=role,
+                   version_id=version_id, market_time=START, reason="test", by="test")  # fmt: skip
+    bars = lake.bars(dataset_id)[learnt:]
+    both = {name: (role, np.full(len(bars), 0.85)) for name, role in (("v_1", "champion"), ("v_2", "challenger"))}
+    publish(platform, dataset_id, bars, both, 0.8, certified=True)
+
+    def look(hours: int) -> tuple[DriftReport, ModelVersion]:
+        report = check_drift(platform, lake, PLAN, dataset_id, START + (learnt + hours) * HOUR)
+        with platform.control() as session:
+            return report, session.get_one(ModelVersion, "v_1")
+
+    report, version = look(20)
+    seen = report.error["precision of published"]
+    assert (seen["state"], version.certified) == ("none", True)
+    assert load(platform.settings, version).certified
+    assert 0 < seen["certified_trades"] == seen["trades"] < 20
+    report, version = look(599)
+    seen = report.error["precision of published"]
+    assert report.decision == seen["state"] == "retrain"
+    assert seen["lower"] < seen["precision"] < seen["upper"] < 0.8 < seen["promised"]
+    assert not version.certified
+    assert version.metrics["certificate_withdrawn"]["certified_trades"] == seen["certified_trades"]
+    assert not load(platform.settings, version).certified, "the artifact still says so, the registry no longer does"
+    with platform.control() as session:
+        alerts = session.scalars(select(Alert).order_by(Alert.alert_id)).all()
+        assert not session.get_one(ModelVersion, "v_2").certified, "a challenger trades on the same promise"
+    assert [(alert.severity, alert.title) for alert in alerts] == [("critical", "A certificate was withdrawn")] * 2
+    assert [alert.labels["version"] for alert in alerts] == ["v_1", "v_2"]
 
 
 def test_net_profit_never_adds_currencies() -> None:

@@ -123,6 +123,13 @@ def test_the_command_writes_report_page_and_plots(tmp_path: Path) -> None:
     last = json.loads(result.stdout.strip().splitlines()[-1])
     report = json.loads(out.read_text())
     assert last["trials"] == report["trials"] == 2
+    assert set(last) >= {"overall", "folds", "conditions", "pbo", "deflated_sharpe", "trials"}
+    cards = [last["overall"], *last["folds"], *(card for part in last["conditions"].values() for card in part.values())]
+    assert len(cards) > 10
+    assert all(set(card) == CARD for card in cards)
+    assert all(
+        set(card[name]) == {"60", "70", "80", "90"} for card in cards for name in ("precision_at", "coverage_at")
+    )
     assert set(report) >= {"overall", "folds", "conditions", "pbo", "deflated_sharpe", "trials"}
     assert set(report["overall"]) >= CARD
     assert report["question"]["interval"] == "2h"
@@ -145,6 +152,9 @@ def test_what_cannot_be_evaluated_is_said(tmp_path: Path) -> None:
     for options, said in (
         (["--interval", "5m"], "cannot become"),
         (["--primary", "hunch"], "no primary rule"),
+        (["--labels", "middle"], "expected start or end"),
+        (["--venue", "nyse"], "expected binance, bitfinex or nse"),
+        (["--out", str(tmp_path)], "is a folder"),
         ([], "bring more bars"),
     ):
         result = CliRunner().invoke(

@@ -1,6 +1,7 @@
 """Experiments: false promotions by simulation, decisions on planted differences, the split, the promotion's gate."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from trading_platform.identifiers import VersionId
 from trading_platform.learning.arms import arm_of
 from trading_platform.learning.artifact import write_artifact
 from trading_platform.learning.confidence_sequence import block_means, confidence_sequence
+from trading_platform.learning.decision_page import SAID, write_decision
 from trading_platform.learning.evidence import ExperimentPolicy
 from trading_platform.learning.experiments import (
     conclude,
@@ -98,7 +100,7 @@ def test_signals_resolve_to_the_labels_of_training(platform: Databases) -> None:
     assert shuffled.equals(resolved), "joined on timestamps, not on position"
 
 
-def test_experiments_decide_and_promote(platform: Databases) -> None:
+def test_experiments_decide_and_promote(platform: Databases, tmp_path: Path) -> None:
     """The better challenger is promoted, the worse rejected, the equal one left running; only evidence promotes."""
     lake = Lake(platform.settings.lake_dir)
     from tests.learning.test_registry import DOCUMENT
@@ -140,6 +142,16 @@ def test_experiments_decide_and_promote(platform: Databases) -> None:
         assert result.samples == pytest.approx(BARS / 12, abs=3)
         assert result.evidence["series"]["lower"][-1] <= result.evidence["series"]["upper"][-1]
         assert (result.evidence["wanting"] == []) == (name == "better")
+        for condition in ("volatility", "session"):
+            parts = [part for key, part in result.evidence["by_condition"].items() if key.startswith(condition)]
+            assert sum(part["rows"] for part in parts) == result.evidence["rows"]
+            for arm in ("champion", "challenger"):
+                total = sum(part["rows"] * part[arm] for part in parts)
+                assert total / result.evidence["rows"] == pytest.approx(result.evidence["log_loss"][arm])
+        page = write_decision(tmp_path, result).read_text()
+        assert page.count("data:image/png;base64,iVBOR") == 3
+        assert SAID[result.decision] in page
+        assert ("stands in the way" in page) == (name != "better")
         with platform.control() as session:
             merged = session.merge(result)
             assert conclude(session, platform.settings, merged, market_time=end, by="test") == (name != "equal")

@@ -52,6 +52,14 @@ def test_no_worse_than_the_adaptive_random_forest_on_rivers_own_data() -> None:
     assert scores["ours"].log_loss < scores["arf"].log_loss
 
 
+@pytest.mark.parametrize("generator", [synth.STAGGER, synth.Sine])
+def test_no_worse_than_the_adaptive_random_forest_where_the_rule_changes_at_once(generator) -> None:
+    parts = [frame(generator(classification_function=rule, seed=rule), 700) for rule in (0, 1, 2)]
+    scores, _ = score_stream(stream_of(pl.concat(parts), "y"))
+    assert scores["ours"].accuracy >= scores["arf"].accuracy
+    assert scores["ours"].log_loss < scores["arf"].log_loss
+
+
 def test_noise_is_not_learnt() -> None:
     rng = np.random.default_rng(1)
     data = pl.DataFrame({"a": rng.normal(size=2_000), "y": rng.random(2_000) < 0.5})
@@ -139,7 +147,8 @@ def test_the_command_reads_csv_and_parquet_and_answers_in_json(tmp_path: Path) -
     ("data", "label", "message"),
     [
         ({"a": [1, 2]}, "y", "no column 'y'"),
-        ({"y": [1, None]}, "y", "1 rows have no 'y'"),
+        ({"y": [1, None]}, "y", "1 of 2 rows have no 'y'"),
+        ({"y": [1.0, float("nan"), 0.0]}, "y", "1 of 3 rows have no 'y'"),
         ({"y": [1, 1]}, "y", "1 different values"),
         ({"y": list(range(101))}, "y", "101 different values"),
     ],
@@ -150,7 +159,31 @@ def test_what_is_no_stream_is_refused_with_a_reason(data, label: str, message: s
     assert stream_of(pl.DataFrame({"y": list(range(100))}), "y").matrix.shape == (100, 0)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    shown = CliRunner().invoke(learn, ["prequential", "--data", str(tmp_path / "no.csv"), "--label", "y"])
-    assert shown.exit_code == 1
-    assert "there is no file" in shown.output
+def test_rows_without_a_time_are_refused() -> None:
+    with pytest.raises(UnreadableStreamError, match="1 of 2 rows have no 'at'"):
+        stream_of(pl.DataFrame({"y": [1, 0], "at": [1, None]}), "y", "at")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("no.csv", None, "there is no file"),
+        ("empty.csv", b"", "cannot be read"),
+        ("junk.parquet", b"junk", "cannot be read"),
+        ("", None, "there is no file"),
+    ],
+)
+def test_what_is_no_file_of_rows_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    shown = CliRunner().invoke(learn, ["prequential", "--data", str(tmp_path / name), "--label", "y"])
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert message in " ".join(shown.stderr.split())
+
+
+def test_the_plot_is_drawn_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    changing(100).write_csv("s.csv")
+    shown = CliRunner().invoke(learn, ["prequential", "--data", "s.csv", "--label", "y", "--no-arf"])
+    assert json.loads(shown.stdout.splitlines()[-1])["plot"] == "s-prequential.png"
+    assert Path("s-prequential.png").read_bytes().startswith(b"\x89PNG")

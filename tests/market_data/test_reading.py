@@ -153,6 +153,17 @@ def test_symbols_from_names(name: str, symbol: str):
     assert set(batch.rows["symbol"]) == {symbol}
 
 
+@pytest.mark.parametrize("interval_seconds", [300, 14_400, 86_400])
+def test_a_plain_name_is_no_share_where_its_market_never_closes(interval_seconds: int):
+    bars = walk(2_000, interval_seconds=interval_seconds)
+    batch = read_file(Path("prices.csv"), rows_of(bars).write_csv().encode(), ReadOptions())
+    assert batch.venue == "binance"
+    assert any("round the clock" in note for note in batch.notes)
+    closing = bars.filter(pl.col("open_time").dt.hour().is_in([0, 4, 5, 6, 7, 8]), pl.col("open_time").dt.weekday() < 6)
+    batch = read_file(Path("prices.csv"), rows_of(closing).write_csv().encode(), ReadOptions())
+    assert (batch.venue, batch.notes) == ("nse", [])
+
+
 @pytest.mark.parametrize("name", ["M&M", "BAJAJ-AUTO", "MARUTI", "SBIN"])
 def test_shares_keep_their_names(name: str):
     text = walk(20, interval_seconds=86_400).with_columns(pl.col("open_time").dt.strftime("%Y-%m-%d 00:00:00+05:30"))
@@ -166,6 +177,7 @@ def test_shares_keep_their_names(name: str):
         (b"when,what\n2021-01-01,5\n", r"no column for .*open.*Found columns: when, what.*Expected"),
         (b"1,2,3\n4,5,6\n", r"none of the 3 columns holds times.*--columns"),
         (b"", "empty"),
+        (b"time,open,high,low,close,volume\n", "no rows, only the columns time, open"),
     ],
 )
 def test_a_file_without_bars_is_one_clear_error(content: bytes, told: str, tmp_path: Path):

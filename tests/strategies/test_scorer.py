@@ -21,7 +21,7 @@ from sqlalchemy import delete, func, select, update
 
 from tests.strategies.conftest import SYMBOLS, TAIL, Market
 from trading_platform.identifiers import Symbol, VersionId, content_id
-from trading_platform.learning.registry import version
+from trading_platform.learning.registry import version, withdraw_certificate
 from trading_platform.learning.servable import load
 from trading_platform.market_data.bar import Bar
 from trading_platform.market_data.feed import LakeFeed, Step
@@ -208,9 +208,17 @@ async def test_it_waits_for_a_champion_and_follows_deployments(market: Market) -
         gate.put_nowait(steps[1])  # said again: known
         gate.put_nowait(steps[2])
         await until(lambda: _last_seq(market) == 6)
+        assert scorer.deployed[0].servable.certified
+        with market.platform.control() as session:
+            withdraw_certificate(session, "v_two", market_time=steps[2].available_at, evidence={"certified_trades": 40})
+        await asyncio.sleep(1.1)
+        gate.put_nowait(steps[3])
+        await until(lambda: _last_seq(market) == 8)
+        assert not scorer.deployed[0].servable.certified
     found = signals(market)
-    assert [row["version_id"] for row in found] == ["v_one"] * 2 + ["v_two"] * 4
-    assert all(row["certified"] == (row["version_id"] == "v_two" and row["state"] == "ok") for row in found)
+    assert [row["version_id"] for row in found] == ["v_one"] * 2 + ["v_two"] * 6
+    by_then = [row["version_id"] == "v_two" and row["state"] == "ok" for row in found[:6]] + [False, False]
+    assert [row["certified"] for row in found] == by_then
 
 
 async def test_a_second_scorer_stands_by_and_takes_over(served: Market) -> None:

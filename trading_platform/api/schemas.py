@@ -369,6 +369,7 @@ class DriftOut(Row):
     window_to: datetime
     features: dict[str, Any]
     error: dict[str, Any]
+    conditions: dict[str, Any] = Field(description="By question, condition and value; `said` where it drifted.")
     decision: Literal["none", "warning", "retrain"]
     run_key: str
     created_at: datetime

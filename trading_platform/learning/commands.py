@@ -1,5 +1,11 @@
-"""Commands on models: `models list`, `show`, `diff`, `history`, `promote`, `rollback`."""
+"""Commands on models: `models list`, `show`, `diff`, `history`, `promote`, `rollback`.
 
+Each ends its output with one line of JSON; what is refused is said on the error stream, with exit status 1.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -15,10 +21,14 @@ from trading_platform.storage.control import Dataset, Deployment, MarketProgress
 from trading_platform.storage.databases import Databases
 
 models = typer.Typer(
-    help="Model versions: their out-of-sample figures, where they come from, and which was live when.",
+    help="Model versions: their out-of-sample figures, where they come from, and which was live when. Each command ends "
+    "with one line of JSON.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+
+PROVENANCE = ("dataset_id", "strategy_id", "data_version", "feature_hash", "code_version", "lock_hash", "seed",
+              "trained_from", "trained_to", "expires_at", "artifact_sha256")  # fmt: skip
 
 DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Only this dataset.")]
 StrategyOption = Annotated[str | None, typer.Option("--strategy", help="Only this strategy.")]
@@ -27,12 +37,13 @@ StrategyOption = Annotated[str | None, typer.Option("--strategy", help="Only thi
 @models.command("list")
 def list_versions(dataset: DatasetOption = None, strategy: StrategyOption = None) -> None:
     """List versions, newest first. A dash is a figure that was not measured."""
-    from trading_platform.learning.registry import versions
+    from trading_platform.learning.registry import summary, versions
 
     table = Table(
         "version", "kind", "origin", "role", "rows", "accuracy", "base rate", "log-loss", "ECE", "precision at .8",
         "certified", "trained to", title="Model versions",
     )  # fmt: skip
+    found = []
     with Databases(settings()).control() as session:
         open_rows = session.scalars(select(Deployment).where(Deployment.to_time.is_(None)))
         roles = {deployment.version_id: deployment.role for deployment in open_rows}
@@ -45,21 +56,23 @@ def list_versions(dataset: DatasetOption = None, strategy: StrategyOption = None
                 *(_shown(metrics.get(name)) for name in ("accuracy", "base_rate", "log_loss", "ece", "precision_at_80")),
                 "yes" if row.certified else "no", _moment(row.trained_to),
             )  # fmt: skip
+            found.append(
+                {name: value for name, value in summary(row).items() if name != "features"}
+                | {"role": roles.get(row.version_id), "dataset": row.dataset_id, "strategy": row.strategy_id,
+                   "certified": row.certified, "trained_to": row.trained_to}
+            )  # fmt: skip
     Console().print(table)
+    _finish({"versions": found})
 
 
 @models.command("show")
 def show(version_id: Annotated[str, typer.Argument(help="A version id, as `models list` shows it.")]) -> None:
     """Show a version: lineage, figures, hyperparameters, and the thresholds that were tested for certification."""
-    from trading_platform.learning.registry import UnknownVersionError, lineage, summary
+    from trading_platform.learning.registry import lineage, summary
 
     console = Console()
-    with Databases(settings()).control() as session:
-        try:
-            line = lineage(session, version_id)
-        except UnknownVersionError as problem:
-            console.print(f"[red]{problem}[/red]")
-            raise typer.Exit(1) from None
+    with _refusals(), Databases(settings()).control() as session:
+        line = lineage(session, version_id)
     row = line[0]
     table = Table("what", "value", title=f"Version {row.version_id}", show_header=False)
     facts = {
@@ -93,11 +106,18 @@ def show(version_id: Annotated[str, typer.Argument(help="A version id, as `model
                 ))
             )  # fmt: skip
         console.print(tested)
+    _finish(
+        summary(row)
+        | {"lineage": [version.version_id for version in line], "certified": row.certified}
+        | {name: getattr(row, name) for name in PROVENANCE}
+        | {"artifact_path": row.artifact_path, "params": row.params, "certification": row.metrics.get("certification")}
+    )
 
 
 @models.command("history")
 def history(dataset: DatasetOption = None, strategy: StrategyOption = None) -> None:
     """Show which version served in which role from when to when, in market time."""
+    found = []
     table = Table(
         "dataset", "strategy", "role", "version", "from", "to", "reason", "by", title="Deployments, oldest first"
     )
@@ -112,7 +132,12 @@ def history(dataset: DatasetOption = None, strategy: StrategyOption = None) -> N
                 row.dataset_id, row.strategy_id, row.role, row.version_id, _moment(row.from_time),
                 _moment(row.to_time) if row.to_time else "serving", row.reason, row.decided_by,
             )  # fmt: skip
+            found.append(
+                {"dataset": row.dataset_id, "strategy": row.strategy_id, "role": row.role, "version": row.version_id,
+                 "from": row.from_time, "to": row.to_time, "reason": row.reason, "by": row.decided_by}
+            )  # fmt: skip
     Console().print(table)
+    _finish({"deployments": found})
 
 
 @models.command("diff")
@@ -124,34 +149,30 @@ def diff(
 
     Figures of different evaluation windows are not a race: which of two is better is what an experiment decides.
     """
-    from trading_platform.learning.registry import UnknownVersionError, summary, version
+    from trading_platform.learning.registry import summary, version
 
     console = Console()
-    with Databases(settings()).control() as session:
-        try:
-            rows = [version(session, version_id) for version_id in (first, second)]
-        except UnknownVersionError as problem:
-            console.print(f"[red]{problem}[/red]")
-            raise typer.Exit(1) from None
-    names = ("dataset_id", "strategy_id", "data_version", "feature_hash", "code_version", "lock_hash", "seed",
-             "trained_from", "trained_to", "expires_at", "artifact_sha256")  # fmt: skip
+    with _refusals(), Databases(settings()).control() as session:
+        rows = [version(session, version_id) for version_id in (first, second)]
     sides = [
         summary(row)
-        | {name: getattr(row, name) for name in names}
+        | {name: getattr(row, name) for name in PROVENANCE}
         | {"arm": row.params.get("arm")}
         | {f"hyperparameter {name}": value for name, value in row.params.get("hyperparameters", {}).items()}
         for row in rows
     ]
     table = Table("what", first, second, title="Where they differ")
-    same = []
+    same, differing = [], {}
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         left, right = (side.get(name) for side in sides)
         if left == right:
             same.append(name)
         else:
+            differing[name] = [left, right]
             table.add_row(name, _shown(left), _shown(right))
     console.print(table)
     console.print(f"The same in both: {', '.join(same) or 'nothing'}.")
+    _finish({"first": first, "second": second, "differ": differing, "same": same})
 
 
 @models.command("promote")
@@ -164,25 +185,24 @@ def promote(
 
     The loop does this by itself at its next evaluation; the command is for those who do not want to wait.
     """
-    from trading_platform.learning.artifact import ArtifactError
     from trading_platform.learning.experiments import promote as carry_out
     from trading_platform.learning.experiments import running
     from trading_platform.learning.registry import DeploymentRefusedError
 
-    databases, console = Databases(settings()), Console()
+    databases = Databases(settings())
     dataset_id, strategy_id = DatasetId(dataset), StrategyId(strategy)
-    try:
-        with databases.control() as session:
-            experiment = running(session, dataset_id, strategy_id)
-            if experiment is None:
-                raise DeploymentRefusedError(
-                    f"no experiment runs for {strategy} on {dataset}: a challenger has to serve beside the champion first"
-                )
-            carry_out(session, databases.settings, experiment, market_time=_market_time(session, dataset_id), by=by)
-            console.print(f"{experiment.challenger_id} is champion of {strategy} on {dataset}.")
-    except (DeploymentRefusedError, ArtifactError) as problem:
-        console.print(f"[red]{problem}[/red]")
-        raise typer.Exit(1) from None
+    with _refusals(), databases.control() as session:
+        experiment = running(session, dataset_id, strategy_id)
+        if experiment is None:
+            raise DeploymentRefusedError(
+                f"no experiment runs for {strategy} on {dataset}: a challenger has to serve beside the champion first"
+            )
+        moment = _market_time(session, dataset_id)
+        carry_out(session, databases.settings, experiment, market_time=moment, by=by)
+        done = {"champion": experiment.challenger_id, "before": experiment.champion_id,
+                "experiment": experiment.experiment_id}  # fmt: skip
+    Console().print(f"{done['champion']} is champion of {strategy} on {dataset}.")
+    _finish(done | {"dataset": dataset, "strategy": strategy, "market_time": moment, "by": by})
 
 
 @models.command("rollback")
@@ -193,30 +213,43 @@ def rollback(
     by: Annotated[str, typer.Option("--by", help="Who decides; it goes into the record.")],
 ) -> None:
     """Put the champion before the present one back into service, at once."""
-    from trading_platform.learning.artifact import ArtifactError
-    from trading_platform.learning.registry import DeploymentRefusedError, roll_back
+    from trading_platform.learning.registry import roll_back, serving
 
-    databases, console = Databases(settings()), Console()
-    dataset_id = DatasetId(dataset)
+    databases = Databases(settings())
+    dataset_id, strategy_id = DatasetId(dataset), StrategyId(strategy)
+    with _refusals(), databases.control() as session:
+        moment = _market_time(session, dataset_id)
+        before = serving(session, dataset_id, strategy_id).champion
+        deployment = roll_back(
+            session, databases.settings, dataset_id=dataset_id, strategy_id=strategy_id, market_time=moment,
+            reason=reason, by=by,
+        )  # fmt: skip
+        done = {"champion": deployment.version_id, "before": None if before is None else before.version_id}
+    Console().print(f"{done['champion']} is champion of {strategy} on {dataset} again.")
+    _finish(done | {"dataset": dataset, "strategy": strategy, "market_time": moment, "reason": reason, "by": by})
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the registry refuses is one sentence on the error stream, not a stack trace."""
+    from trading_platform.learning.artifact import ArtifactError
+    from trading_platform.learning.registry import DeploymentRefusedError, UnknownVersionError
+
     try:
-        with databases.control() as session:
-            deployment = roll_back(
-                session, databases.settings, dataset_id=dataset_id, strategy_id=StrategyId(strategy),
-                market_time=_market_time(session, dataset_id), reason=reason, by=by,
-            )  # fmt: skip
-            console.print(f"{deployment.version_id} is champion of {strategy} on {dataset} again.")
-    except (DeploymentRefusedError, ArtifactError) as problem:
-        console.print(f"[red]{problem}[/red]")
+        yield
+    except (ArtifactError, DeploymentRefusedError, UnknownVersionError) as problem:
+        Console(stderr=True).print(f"[red]{problem}[/red]")
         raise typer.Exit(1) from None
 
 
 def _market_time(session: Session, dataset_id: DatasetId) -> datetime:
-    """As far as the platform has scored the dataset, else its last bar. Exits where there is no such dataset."""
+    """As far as the platform has scored the dataset, else its last bar. Raises where there is no such dataset."""
+    from trading_platform.learning.registry import DeploymentRefusedError
+
     if (progress := session.get(MarketProgress, dataset_id)) is not None:
         return progress.scored_through
     if (found := session.get(Dataset, dataset_id)) is None:
-        Console().print(f"[red]no dataset {dataset_id!r}; see `trading-platform lake`[/red]")
-        raise typer.Exit(1)
+        raise DeploymentRefusedError(f"no dataset {dataset_id!r}; see `trading-platform lake`")
     return max(datetime.fromisoformat(entry["last"]) for entry in found.symbols.values())
 
 
@@ -230,3 +263,8 @@ def _shown(value: Any) -> str:
 
 def _moment(moment: datetime | None) -> str:
     return "-" if moment is None else moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _finish(result: dict[str, Any]) -> None:
+    """The JSON object, as the last line; times as ISO 8601."""
+    typer.echo(json.dumps(result, default=lambda value: value.isoformat()))

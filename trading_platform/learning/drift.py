@@ -1,7 +1,8 @@
 """The drift check of a champion: features against its training data, errors against its promises.
 
-Two tiers. `retrain`: features beyond computed thresholds, errors that have risen, or losses that the confidences did
-not promise, in all or in one market condition. `warning`: errors that seem to rise. A version asks for retraining once a cool-down, and not while the
+Two tiers. `retrain`: features beyond computed thresholds, errors that have risen, losses that the confidences did not
+promise, in all or in one market condition, or certified signals that do not come true 80 % of the time, which also
+withdraws the certificate. `warning`: errors that seem to rise, published signals that keep less than they promise. A version asks for retraining once a cool-down, and not while the
 challenger that answered the last request is winning: replacing it would begin its proof anew.
 """
 
@@ -30,7 +31,8 @@ from trading_platform.learning.error_drift import (
 from trading_platform.learning.experiments import running
 from trading_platform.learning.feature_drift import FeatureDrift, feature_drift
 from trading_platform.learning.plan import CONDITIONS, TrainingPlan
-from trading_platform.learning.registry import CHALLENGER, CHAMPION, serving
+from trading_platform.learning.precision_monitor import Watched, watch
+from trading_platform.learning.registry import CHALLENGER, CHAMPION, serving, withdraw_certificate
 from trading_platform.learning.resolved import resolve, signals
 from trading_platform.learning.samples import microseconds
 from trading_platform.market_data.lake import Lake
@@ -79,23 +81,14 @@ def check_drift(
     """
     policy = policy or DriftPolicy()
     with databases.control() as session:
-        champion = serving(session, dataset_id, plan.strategy_id).champion
+        now = serving(session, dataset_id, plan.strategy_id)
+        champion = now.champion
         if champion is None:
             raise NoChampionError(f"no champion serves {plan.strategy_id} on {dataset_id}: train and deploy one first")
         existing = session.scalars(
             select(DriftReport).where(DriftReport.version_id == champion.version_id, DriftReport.window_to == as_of)
         ).one_or_none()
-        request = session.scalars(
-            select(DriftReport)
-            .where(
-                DriftReport.dataset_id == dataset_id,
-                DriftReport.strategy_id == plan.strategy_id,
-                DriftReport.decision == RETRAIN,
-                DriftReport.window_to < as_of,
-            )
-            .order_by(DriftReport.window_to.desc())
-            .limit(1)
-        ).one_or_none()
+        request = _last_request(session, dataset_id, plan, as_of)
         asked = None if request is None else request.window_to
         answer = None if asked is None else _answer(session, dataset_id, plan, asked)
     if existing is not None:
@@ -108,11 +101,15 @@ def check_drift(
     window_from = max(learnt_until, as_of - policy.window_bars * interval)
     features, conditions = _of_market(bars, plan, policy, window_from, champion.seed)
     published = signals(databases, dataset_id, [champion.version_id], as_of=as_of)
-    # Up to the last signal whose time barrier has passed: of newer ones only those that ended early would be known.
-    resolved = resolve(published, bars, plan.barriers).filter(pl.col("exit_by") <= as_of)
+    resolved = _ended(published, bars, plan, as_of)
     width = int(plan.barriers.horizon_bars * interval.total_seconds() * 1e6)
     errors = _errors(resolved, width, policy)
     pending = published.join(resolved, on=["version_id", "symbol", "bar_open_time"], how="anti")
+    watched = {champion.version_id: watch(resolved)}
+    if now.challenger is not None and now.challenger.certified:  # it trades a share of the money, on the same promise
+        theirs = signals(databases, dataset_id, [now.challenger.version_id], as_of=as_of)
+        watched[now.challenger.version_id] = watch(_ended(theirs, bars, plan, as_of))
+    errors["precision of published"] = _precision(watched[champion.version_id])
     errors["expected accuracy of pending"] = _entry(NONE, expected_accuracy(pending["confidence"].to_numpy()))
     followed = request is not None and request.error.get("follow-up", {}).get("state") == RETRAIN
     if champion.origin == "drift" and not followed and (asked is None or asked <= learnt_until):
@@ -127,7 +124,7 @@ def check_drift(
         errors["cool_down"] = {"state": WARNING, "since": asked.isoformat(), "statistic": None}
     if decision == RETRAIN and answer is not None:
         own = signals(databases, dataset_id, [answer.challenger_id], since=answer.since, as_of=as_of)
-        broken = _broken(resolve(own, bars, plan.barriers).filter(pl.col("exit_by") <= as_of), 2 * width)
+        broken = _broken(_ended(own, bars, plan, as_of), 2 * width)
         if answer.proved or broken is None or broken <= policy.promise_margin:
             decision = WARNING
             errors["challenger ahead"] = _entry(WARNING, answer.ahead)
@@ -143,14 +140,38 @@ def check_drift(
         "decision": decision,
         "run_key": content_id("drift", champion.version_id, as_of.astimezone(UTC).isoformat()),
     }
-    with databases.control() as session:
-        session.execute(insert(DriftReport).values(values).on_conflict_do_nothing())
-        report = session.scalars(
-            select(DriftReport).where(DriftReport.version_id == champion.version_id, DriftReport.window_to == as_of)
-        ).one()
+    report = _write(databases, values, watched)
     log.info("drift_checked", dataset_id=dataset_id, version_id=champion.version_id, decision=report.decision,
              drifted=sum(found.drifted for found in features.values()))  # fmt: skip
     return report
+
+
+def _write(databases: Databases, values: dict[str, Any], watched: dict[str, Watched]) -> DriftReport:
+    """The report in its table, and certificates whose promise is broken withdrawn with it."""
+    version_id, as_of = values["version_id"], values["window_to"]
+    with databases.control() as session:
+        session.execute(insert(DriftReport).values(values).on_conflict_do_nothing())
+        for watched_id, seen in watched.items():
+            if seen.certificate_broken:
+                withdraw_certificate(session, watched_id, market_time=as_of, evidence=seen.document())
+        return session.scalars(
+            select(DriftReport).where(DriftReport.version_id == version_id, DriftReport.window_to == as_of)
+        ).one()
+
+
+def _last_request(session: Session, dataset_id: DatasetId, plan: TrainingPlan, as_of: datetime) -> DriftReport | None:
+    """The newest report before `as_of` that asked for retraining."""
+    return session.scalars(
+        select(DriftReport)
+        .where(
+            DriftReport.dataset_id == dataset_id,
+            DriftReport.strategy_id == plan.strategy_id,
+            DriftReport.decision == RETRAIN,
+            DriftReport.window_to < as_of,
+        )
+        .order_by(DriftReport.window_to.desc())
+        .limit(1)
+    ).one_or_none()
 
 
 @dataclass(frozen=True)
@@ -179,6 +200,11 @@ def _answer(session: Session, dataset_id: DatasetId, plan: TrainingPlan, asked: 
         return None
     proved = experiment.lower is not None and experiment.lower > 0.0
     return _Answer(challenger.version_id, experiment.started_at, float(ours - theirs), proved)
+
+
+def _ended(published: pl.DataFrame, bars: pl.DataFrame, plan: TrainingPlan, as_of: datetime) -> pl.DataFrame:
+    """Up to the last signal whose time barrier has passed: of newer ones only those that ended early would be known."""
+    return resolve(published, bars, plan.barriers).filter(pl.col("exit_by") <= as_of)
 
 
 def _of_market(
@@ -224,6 +250,12 @@ def _errors(resolved: pl.DataFrame, width: int, policy: DriftPolicy) -> dict[str
     lower = _broken(resolved, 2 * width)
     broken = lower is not None and lower > policy.promise_margin
     return found | {"loss beyond promise": _entry(RETRAIN if broken else NONE, lower)}
+
+
+def _precision(seen: Watched) -> dict[str, Any]:
+    """The monitor's entry: what a trader is told of the published signals, with how many it rests on."""
+    state = RETRAIN if seen.certificate_broken else WARNING if seen.broken else NONE
+    return _entry(state, seen.precision) | seen.document()
 
 
 def _broken(resolved: pl.DataFrame, width: int) -> float | None:

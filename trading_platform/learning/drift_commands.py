@@ -135,8 +135,11 @@ def prequential(
     arf: Annotated[
         bool, typer.Option("--arf/--no-arf", help="Also run river's adaptive random forest, which takes the longest.")
     ] = True,
-    seed: Annotated[int, typer.Option("--seed")] = 7,
-    plot: PlotOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same figures.")] = 7,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="The plot over time (PNG). Default: `<data>-prequential.png` in this folder."),
+    ] = None,
 ) -> None:
     """Learn a labelled stream row by row: **predict first, then see the label**. Any data, not only markets.
 
@@ -170,14 +173,14 @@ def prequential(
         table.add_row(name, f"{score.accuracy:.4f}", kappa, f"{score.log_loss:.4f}", str(score.drift_count),
                       f"{score.updates:,}", f"{score.seconds:.2f}")  # fmt: skip
     console.print(table)
-    drawn = None
-    if plot is not None:
-        lines = {}
-        for name, score in scores.items():
-            rows, accuracy = rolling(score.right)
-            lines[name] = ([stream.moments[row] for row in rows.tolist()], accuracy.tolist())
-        marks = [stream.moments[row] for row in scores["ours"].drifts]
-        drawn = drift_plots.over_time(lines, marks, f"{data.name}: accuracy of the rows before", plot)
+    lines = {}
+    for name, score in scores.items():
+        rows, accuracy = rolling(score.right)
+        lines[name] = ([stream.moments[row] for row in rows.tolist()], accuracy.tolist())
+    marks = [stream.moments[row] for row in scores["ours"].drifts]
+    drawn = drift_plots.over_time(
+        lines, marks, f"{data.name}: accuracy of the rows before", plot or Path(f"{data.stem}-prequential.png")
+    )
     _finish(document(stream, scores, weights), drawn)
 
 

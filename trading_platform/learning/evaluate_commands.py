@@ -8,9 +8,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from trading_platform.learning.bar_options import AcceptLoss, Columns, Labels, SymbolName, TimeZone, VenueName, reading
 from trading_platform.learning.command_progress import Report, command_progress
 from trading_platform.market_data.reading import interval_name
 from trading_platform.market_data.reading import interval_seconds as seconds_of
+
+SHOWN = (
+    "n", "n_effective", "base_rate", "accuracy", "log_loss", "brier", "ece", "precision_at", "coverage_at", "certified_80",
+    "expected_value_after_costs",
+)  # fmt: skip
 
 
 def evaluate(
@@ -32,20 +38,26 @@ def evaluate(
     trials: Annotated[int, typer.Option(help="Hyperparameters to try. All are counted.", min=2)] = 20,
     folds: Annotated[int, typer.Option(help="Test windows, in the search and in the evaluation.", min=2)] = 5,
     coverage: Annotated[float, typer.Option(help="Share of bars to publish where nothing is certified.")] = 0.1,
-    time_zone: Annotated[
-        str | None, typer.Option(help="Zone of times without an offset. Default: the venue's.")
-    ] = None,
-    venue: Annotated[str | None, typer.Option(help="`binance`, `bitfinex` or `nse`. Default: by the data.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="The symbol, where neither name nor column tells it.")] = None,
     features: Annotated[
         str, typer.Option(help="`standard`, or `wide`: with longer bars and the market's reference symbol.")
     ] = "standard",
+    time_zone: TimeZone = None,
+    venue: VenueName = None,
+    symbol: SymbolName = None,
+    columns: Columns = None,
+    labels: Labels = None,
+    accept_loss: AcceptLoss = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 7,
 ) -> None:
     """Measure what can be predicted on these bars: purged walk-forward, calibrated, certified or not, after costs.
 
     Hyperparameters and calibration are chosen on the earlier bars, all figures come from the later ones. Interrupted, the
-    same command goes on where it stopped. The last line is one JSON object.
+    same command goes on where it stopped.
+
+    The last line is one JSON object: a card of figures for all test bars (`overall`), each test window (`folds`) and each
+    market condition (`conditions`), then `pbo`, `deflated_sharpe` and `trials`. A card's `precision_at` and `coverage_at`
+    have an interval each for confidences of 60, 70, 80 and 90 %; `certified_80` says whether 80 % precision is proven.
+    The report at `--out` has these keys and more, the page beside it the plots.
 
     Examples:
 
@@ -57,11 +69,12 @@ def evaluate(
     from trading_platform.learning.evaluation_bars import bars_of_files, cost_per_side, plan_of
     from trading_platform.learning.labels import BarrierSpec
     from trading_platform.learning.meta_labels import PRIMARY_RULES
-    from trading_platform.market_data.reading import ReadOptions
     from trading_platform.market_data.tables import UnreadableFileError
 
     began = time.monotonic()
     try:
+        if out.is_dir():
+            raise ValueError(f"--out {out} is a folder; name the report's file, such as {out / 'report.json'}")
         if primary is not None and primary not in PRIMARY_RULES:
             raise ValueError(f"no primary rule {primary!r}; expected one of {', '.join(PRIMARY_RULES)}")
         if model not in {"lightgbm", "logistic"}:
@@ -70,7 +83,7 @@ def evaluate(
             raise ValueError(f"no feature set {features!r}; expected one of {', '.join(FEATURE_SETS)}")
         with command_progress() as progress:
             progress("reading", 0, None)
-            options = ReadOptions(time_zone=time_zone, symbol=symbol, venue=venue)
+            options = reading(time_zone, venue, symbol, columns, labels, accept_loss=accept_loss)
             found = bars_of_files(data, None if interval is None else seconds_of(interval), options)
             side = cost_per_side(found.venue, found.interval_seconds) if cost is None else cost
             barriers = BarrierSpec(profit, stop, horizon, side)
@@ -141,13 +154,20 @@ def _say(report: dict[str, Any], out: Path, page: Path) -> None:
 
     console = Console()
     console.print(f"\n[bold]{answer(report)}[/bold]\n{setting(report)}\n\nReport {out}, page {page}\n")
-    card = report["overall"]
-    last = {name: card[name] for name in (
-        "n", "n_effective", "base_rate", "accuracy", "log_loss", "log_loss_base_rate", "brier", "ece", "certified_80",
-        "expected_value_after_costs",
-    )} | {
-        "precision_at_80": card["precision_at"]["80"], "coverage_at_80": card["coverage_at"]["80"],
+    last = {
+        "overall": _card(report["overall"]),
+        "folds": [_card(fold) for fold in report["folds"]],
+        "conditions": {
+            name: {value: _card(card) for value, card in values.items()}
+            for name, values in report["conditions"].items()
+        },
         **{name: report[name] for name in ("pbo", "deflated_sharpe", "trials", "seconds")},
-        "report": str(out), "page": str(page),
-    }  # fmt: skip
+        "report": str(out),
+        "page": str(page),
+    }
     typer.echo(json.dumps(last))
+
+
+def _card(card: dict[str, Any]) -> dict[str, Any]:
+    """What the last line shows of a card; the report has all of it."""
+    return {name: card[name] for name in SHOWN}

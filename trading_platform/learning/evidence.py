@@ -13,6 +13,7 @@ import polars as pl
 from trading_platform.learning.arms import CHALLENGER, CHAMPION
 from trading_platform.learning.calibration import Floats, expected_calibration_error, log_losses, reliability
 from trading_platform.learning.confidence_sequence import FIRST_LOOK, Bounds, block_means, confidence_sequence
+from trading_platform.learning.plan import CONDITIONS
 from trading_platform.learning.samples import microseconds
 
 MOST_PLOTTED = 500
@@ -57,6 +58,8 @@ class Evidence:
     ece: dict[str, float | None]
     drawdown: dict[str, float | None]
     conditions: dict[str, int]
+    by_condition: dict[str, dict[str, float]]
+    """{condition=value: rows, and each arm's log-loss}."""
 
 
 # --- the split -------------------------------------------------------------------------------------------------------
@@ -100,6 +103,7 @@ def weigh(pairs: pl.DataFrame, *, width: timedelta, known_until: datetime, alpha
         },
         drawdown={CHAMPION: _drawdown(champion_pnl, moments), CHALLENGER: _drawdown(challenger_pnl, moments)},
         conditions={str(value): int(count) for value, count in pairs["volatility"].value_counts().iter_rows()},
+        by_condition=_by_condition(pairs, champion, challenger),
     )
 
 
@@ -143,6 +147,18 @@ def _not_worse(measure: dict[str, float | None], slack: float) -> bool:
     return champion is not None and challenger is not None and challenger <= champion + slack
 
 
+def _by_condition(pairs: pl.DataFrame, champion: Floats, challenger: Floats) -> dict[str, dict[str, float]]:
+    losses = pairs.select(CONDITIONS).with_columns(pl.Series(CHAMPION, champion), pl.Series(CHALLENGER, challenger))
+    return {
+        f"{name}={value}": {"rows": rows, CHAMPION: ours, CHALLENGER: theirs}
+        for name in CONDITIONS
+        for value, rows, ours, theirs in losses.group_by(name)
+        .agg(pl.len(), pl.col(CHAMPION).mean(), pl.col(CHALLENGER).mean())
+        .sort(name)
+        .iter_rows()
+    }
+
+
 def _published_return(pairs: pl.DataFrame, suffix: str) -> Floats:
     """Net return of the rows a version published, zero elsewhere."""
     published = (pairs[f"state{suffix}"] == "ok").to_numpy()
@@ -179,12 +195,19 @@ def document(evidence: Evidence, policy: ExperimentPolicy, alpha: float, wanting
         "ece": evidence.ece,
         "drawdown": evidence.drawdown,
         "conditions": evidence.conditions,
+        "by_condition": evidence.by_condition,
         "policy": asdict(policy),
         "harm": dict(zip(("lower", "upper"), evidence.harm.last, strict=True)),
-        "series": {
-            "time": [evidence.block_times[index].isoformat() for index in shown],
-            "mean": [float(evidence.loss.mean[index]) for index in shown],
-            "lower": [float(evidence.loss.lower[index]) for index in shown],
-            "upper": [float(evidence.loss.upper[index]) for index in shown],
+        "series": _series(evidence.loss, evidence.block_times, shown),
+        "harm_series": _series(evidence.harm, evidence.block_times, shown),
+    }
+
+
+def _series(bounds: Bounds, times: list[datetime], shown: list[int]) -> dict[str, list[Any]]:
+    return {
+        "time": [times[index].isoformat() for index in shown],
+        **{
+            name: [float(values[index]) for index in shown]
+            for name, values in (("mean", bounds.mean), ("lower", bounds.lower), ("upper", bounds.upper))
         },
     }

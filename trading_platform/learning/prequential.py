@@ -55,12 +55,15 @@ class Score:
 
 def read_stream(path: Path, label: str, moment: str | None = None) -> Stream:
     """A stream from a CSV or Parquet file, in order of `moment` where given. Raises `UnreadableStreamError`."""
-    if not path.exists():
+    if not path.is_file():
         raise UnreadableStreamError(f"there is no file {path}: give a CSV or Parquet file with --data")
-    if path.suffix.lower() in {".parquet", ".pq"}:
-        frame = pl.read_parquet(path)
-    else:
-        frame = pl.read_csv(path, try_parse_dates=True, infer_schema_length=10_000)
+    try:
+        if path.suffix.lower() in {".parquet", ".pq"}:
+            frame = pl.read_parquet(path)
+        else:
+            frame = pl.read_csv(path, try_parse_dates=True, infer_schema_length=10_000)
+    except (pl.exceptions.PolarsError, OSError) as problem:
+        raise UnreadableStreamError(f"{path} cannot be read as CSV or Parquet: {problem}") from problem
     return stream_of(frame, label, moment)
 
 
@@ -69,10 +72,10 @@ def stream_of(frame: pl.DataFrame, label: str, moment: str | None = None) -> Str
     for name in (label, moment):
         if name is not None and name not in frame.columns:
             raise UnreadableStreamError(f"no column {name!r}; the file has {', '.join(frame.columns)}")
+        if name is not None and (absent := _absent(frame[name])):
+            raise UnreadableStreamError(f"{absent} of {len(frame)} rows have no {name!r}: leave them out first")
     if moment is not None:
         frame = frame.sort(moment, maintain_order=True)
-    if unlabelled := frame[label].null_count():
-        raise UnreadableStreamError(f"{unlabelled} rows have no {label!r}: leave them out, a stream needs every label")
     names = [str(value) for value in frame[label].to_list()]
     classes = tuple(dict.fromkeys(names))
     if not 2 <= len(classes) <= MOST_CLASSES:
@@ -201,6 +204,11 @@ def _adaptive_random_forest(stream: Stream, seed: int, progress: Progress) -> tu
         if row % 50 == 0 or row + 1 == len(matrix):
             progress("adaptive random forest", row + 1, len(matrix))
     return probability, int(model.n_drifts_detected())
+
+
+def _absent(column: pl.Series) -> int:
+    """How many values are unknown."""
+    return column.null_count() + (int(column.is_nan().sum()) if column.dtype.is_float() else 0)
 
 
 def _numbers(column: pl.Series) -> Floats:

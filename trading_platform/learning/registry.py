@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from trading_platform.identifiers import DatasetId, StrategyId, VersionId
 from trading_platform.learning import arms
+from trading_platform.observability.alerts import raise_alert
 from trading_platform.settings import Settings
 from trading_platform.storage.control import Dataset, Deployment, ModelVersion
+
+log = structlog.get_logger(__name__)
 
 CHAMPION, CHALLENGER = arms.CHAMPION, arms.CHALLENGER
 
@@ -70,6 +74,28 @@ def versions(
     if strategy_id is not None:
         query = query.where(ModelVersion.strategy_id == strategy_id)
     return session.scalars(query).all()
+
+
+def withdraw_certificate(
+    session: Session, version_id: VersionId | str, *, market_time: datetime, evidence: dict[str, Any]
+) -> bool:
+    """Take a version's certificate away and tell people. Its signals are uncertified from now on. False where it had none.
+
+    What was measured before stays in its metrics; `certificate_withdrawn` says when (market time) and on what evidence.
+    """
+    row = session.get_one(ModelVersion, version_id, with_for_update=True)
+    if not row.certified:
+        return False
+    row.certified = False
+    row.metrics = row.metrics | {"certificate_withdrawn": {"at": market_time.isoformat(), **evidence}}
+    raise_alert(
+        session, severity="critical", source=f"learning:{row.dataset_id}", title="A certificate was withdrawn",
+        detail=f"{version_id}: of {evidence['certified_trades']} certified signals one after the other fewer came true than "
+        "80 %, beyond luck. Its signals are uncertified from now on; live accounts no longer take them.",
+        labels={"version": str(version_id)},
+    )  # fmt: skip
+    log.warning("certificate_withdrawn", version_id=version_id, **evidence)
+    return True
 
 
 def lineage(session: Session, version_id: VersionId | str) -> list[ModelVersion]:

@@ -112,6 +112,8 @@ def load(settings: Settings, row: ModelVersion, *, feature_hash: str | None = No
                 f"version {row.version_id} was trained on features {document['feature_hash']}, {what} says {expected}. "
                 "It will not serve: deploy a version trained on these features."
             )
+    # The registry may have withdrawn what the artifact was certified for.
+    document["certified"] = document["certified"] and row.certified
     return servable_from(document, version_id=row.version_id, kind=row.kind, expires_at=row.expires_at)
 
 

@@ -1,8 +1,10 @@
 """A learner for labelled streams whose meaning may change: several windows of the past at once, weighted by how they do.
 
 Nobody knows how far back to learn from: far where nothing changes, little after a change. So models of everything, of
-the newest rows and of the rows since the last drift predict side by side, together with the plain predictors that are so
-often hard to beat (class frequencies, what followed the last label), and are mixed with weights that follow their
+the newest rows and of the rows since the last drift predict side by side, together with neighbours in a short memory and
+in a longer one, which learn at every row (after Losing, Hammer & Wersing, "KNN classifier with self adjusting memory for
+heterogeneous concept drift", 2016), and with the plain predictors that are so often hard to beat (class frequencies, what
+followed the last label). They are mixed with weights that follow their
 log-losses and never die out: the fixed-share forecaster (Herbster & Warmuth, "Tracking the best expert", 1998), whose
 loss stays close to that of the best sequence of experts. A drift in the mixture's own errors restarts a window at once.
 
@@ -26,17 +28,18 @@ Progress = Callable[[str, int, int], None]
 
 FIRST_FIT = 50
 """Rows before the first model; the plain predictors answer until then."""
-LEAST_STEP, MOST_STEP, GROWTH = 50, 500, 0.2
-"""Rows between refits: a share of those seen, within bounds."""
+LEAST_STEP, MOST_STEP, GROWTH = 25, 500, 0.2
+"""Rows between refits: a share of those seen since the last drift, within bounds."""
+NEIGHBOURS, SHORT_MEMORY, LONG_MEMORY = 7, 100, 1_000
 RECENT, MOST_ROWS = 1_000, 20_000
 SHARE = 0.01
 """Weight handed round at every row, so that an expert can come back."""
 FORGETTING = 0.99
 FLOOR = 1e-4
 RECENT_LABELS = 10
-FREQUENCIES, FOLLOWERS, LINEAR, TREES_RECENT, TREES_SINCE_DRIFT, TREES_ALL = range(6)
-EXPERTS = ("class frequencies", "what followed the last label", "linear, newest rows", "trees, newest rows",
-           "trees, since the last drift", "trees, all rows")  # fmt: skip
+LINEAR, TREES_RECENT, TREES_SINCE_DRIFT, TREES_ALL = range(4)
+EXPERTS = ("class frequencies", "what followed the last label", "neighbours, newest rows", "neighbours, since the last drift",
+           "linear, newest rows", "trees, newest rows", "trees, since the last drift", "trees, all rows")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def learn_stream(
 
 
 def _learn(matrix: Floats, label: Labels, classes: int, seed: int, progress: Progress) -> Streamed:
-    rows = len(label)
+    rows, bare = len(label), matrix
     matrix = np.column_stack([matrix, _past_labels(label, classes)])
     plain = _plain_experts(label, classes)
     probability, weights = np.empty((rows, classes)), np.empty((rows, len(EXPERTS)))
@@ -70,10 +73,13 @@ def _learn(matrix: Floats, label: Labels, classes: int, seed: int, progress: Pro
     while row < rows:
         if row >= FIRST_FIT:
             models, updates = _refit(models, matrix, label, classes, row, since, seed), updates + 1
-        upto = min(row + int(np.clip(row * GROWTH, LEAST_STEP, MOST_STEP)), rows)
-        said = np.concatenate(
-            [plain[row:upto], _modelled(models, matrix[row:upto], classes, plain[row:upto, 0])], axis=1
+        upto = min(row + int(np.clip((row - since) * GROWTH, LEAST_STEP, MOST_STEP)), rows)
+        parts = (
+            plain[row:upto],
+            _remembered(bare, label, classes, row, upto, since),
+            _modelled(models, matrix[row:upto], classes, plain[row:upto, 0]),
         )
+        said = np.concatenate(parts, axis=1)
         mixed, weights_here, after = _mix(said, label[row:upto], weight, SHARE)
         wrong = mixed.argmax(axis=1) != label[row:upto]
         alarm = _first_alarm(detector, wrong)
@@ -143,6 +149,44 @@ def _plain_experts(label: Labels, classes: int) -> Floats:
         followed[last] *= FORGETTING
         followed[last, label[row]] += 1.0
         last = label[row]
+    return said
+
+
+def _remembered(matrix: Floats, label: Labels, classes: int, row: int, upto: int, since: int) -> Floats:
+    """(upto - row, 2, classes) by the nearest rows of the short memory, and of the longer one that forgets at a drift."""
+    first = max(row - LONG_MEMORY, 0)
+    known = np.ma.masked_invalid(matrix[first : max(row, first + 1)])  # the very first row is its own measure
+    centre, width = known.mean(axis=0).filled(0.0), known.std(axis=0).filled(0.0)
+    scaled = np.nan_to_num((matrix[first:upto] - centre) / np.where(width > 0, width, 1.0))
+    there = label[first:upto]
+    forgotten = max(since - first, 0)
+    short = _neighbours(scaled, there, classes, row - first, 0, SHORT_MEMORY)
+    long = _neighbours(scaled, there, classes, row - first, forgotten, LONG_MEMORY)
+    return np.stack([short, long], axis=1)
+
+
+@numba.njit(cache=True)
+def _neighbours(scaled: Floats, label: Labels, classes: int, begin: int, first: int, memory: int) -> Floats:
+    """(n - begin, classes): votes of the nearest rows among the `memory` before each row, none before `first`."""
+    said = np.full((len(label) - begin, classes), 1.0 / classes)
+    nearest, distances = np.empty(NEIGHBOURS, dtype=np.int64), np.empty(NEIGHBOURS)
+    for row in range(begin, len(label)):
+        found = 0
+        for other in range(max(first, row - memory), row):
+            distance = 0.0
+            for column in range(scaled.shape[1]):
+                distance += (scaled[row, column] - scaled[other, column]) ** 2
+            # `<=`: of rows as near as each other, the newest know best.
+            if found < NEIGHBOURS or distance <= distances[found - 1]:
+                place = min(found, NEIGHBOURS - 1)
+                while place > 0 and distance <= distances[place - 1]:
+                    distances[place], nearest[place] = distances[place - 1], nearest[place - 1]
+                    place -= 1
+                distances[place], nearest[place] = distance, other
+                found = min(found + 1, NEIGHBOURS)
+        for index in range(found):
+            said[row - begin, label[nearest[index]]] += 2.0
+        said[row - begin] /= said[row - begin].sum()
     return said
 
 

@@ -25,6 +25,9 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY_SECONDS, "w": 7 * DAY_SECONDS}
 NUMBERS = ("open", "high", "low", "close", "volume")
 MONTHS = [name.lower() for name in calendar_names.month_name[1:]]
 INDIAN_OFFSET = r"\+05:?30$"
+NSE, BINANCE = "nse", "binance"
+MOST_HOURS, BUSY_HOUR, BUSY_DAY = 18, 0.01, 0.1
+"""The longest day of an exchange, and the shares of rows from which an hour, or a day of the week, has trade."""
 PROVABLE = 0.8
 """A share of sessions that is beyond chance: see `_labels_by_end`."""
 
@@ -95,8 +98,9 @@ def read_file(path: Path, content: bytes, options: ReadOptions) -> Batch:
     table, named = load_table(path, content)
     columns = find_columns(table, named=named, given=options.columns, file=path.name)
     hint = _from_name(path.name)
-    venue = options.venue or _venue(table, columns, hint)
-    rows, notes = _rows(table, columns, venue, hint, options)
+    venue, notes = (options.venue, []) if options.venue else _venue(table, columns, hint)
+    rows, more = _rows(table, columns, venue, hint, options)
+    notes += more
     if columns.inferred:
         notes.append(f"no header: columns taken as {', '.join(f'{n}={role}' for role, n in columns.roles.items())}")
     interval = options.interval_seconds or (60 if columns.are_ticks else _interval(rows, hint))
@@ -174,19 +178,39 @@ def _interval_word(word: str) -> int | None:
 # --- what the content says --------------------------------------------------------------------------------------------
 
 
-def _venue(table: pl.DataFrame, columns: Columns, hint: NameHint) -> str:
-    """By shape, by an Indian offset in the times, by the symbol; a pair of currencies is Binance's."""
+def _venue(table: pl.DataFrame, columns: Columns, hint: NameHint) -> tuple[str, list[str]]:
+    """By shape, by an Indian offset in the times, by the symbol; a pair of currencies is Binance's.
+
+    A symbol that is no pair could be anything, so the times have to fit an exchange that closes.
+    """
     if columns.shape == "bhavcopy":
-        return "nse"
+        return NSE, []
     if columns.shape == "bitfinex candles":
-        return "bitfinex"
+        return "bitfinex", []
     times = table[columns.roles["time"]]
     if times.dtype == pl.String and times.head(50).str.contains(INDIAN_OFFSET).any():
-        return "nse"
+        return NSE, []
     symbol = hint.symbol
     if "symbol" in columns.roles:
         symbol = str(table[columns.roles["symbol"]].drop_nulls().first())
-    return "binance" if symbol is None or "/" in platform_symbol(symbol) else "nse"
+    if symbol is None or "/" in platform_symbol(symbol):
+        return BINANCE, []
+    if "clock" in columns.roles:
+        times = times.cast(pl.String) + " " + table[columns.roles["clock"]]
+    if not _round_the_clock(parse_times(times, "UTC")):
+        return NSE, []
+    return BINANCE, ["bars run round the clock or through weekends: taken for a market that never closes (binance)"]
+
+
+def _round_the_clock(times: pl.Series) -> bool:
+    """Whether rows stand at nearly every hour of the day, or on Saturdays and Sundays alike: no exchange of shares does."""
+    known = times.drop_nulls()
+    if known.is_empty():
+        return False
+    hours = known.dt.hour().value_counts(normalize=True)["proportion"].to_list()
+    days = known.dt.weekday().to_list()
+    saturdays, sundays = days.count(6) / len(days), days.count(7) / len(days)
+    return sum(share > BUSY_HOUR for share in hours) > MOST_HOURS or min(saturdays, sundays) > BUSY_DAY
 
 
 def _rows(

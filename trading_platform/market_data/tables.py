@@ -33,20 +33,27 @@ def load_table(path: Path, content: bytes) -> tuple[pl.DataFrame, bool]:
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
     suffix = _suffix(path)
+    if suffix not in SUFFIXES:
+        raise UnreadableFileError(
+            f"{path.name}: unknown kind of file. Expected one of {', '.join(sorted(SUFFIXES))}, with or without .gz"
+        )
     try:
-        if suffix in TEXT_SUFFIXES:
-            return _text(content)
-        if suffix == ".json":
-            return _json(content)
-        if suffix in {".parquet", ".pq"}:
-            return pl.read_parquet(BytesIO(content)), True
-        if suffix in SUFFIXES:
-            return pl.read_ipc(BytesIO(content)), True
+        table, named = _loaded(suffix, content)
     except (pl.exceptions.PolarsError, ValueError, OSError) as error:
         raise UnreadableFileError(f"{path.name}: cannot be read as {suffix.lstrip('.')}: {error}") from error
-    raise UnreadableFileError(
-        f"{path.name}: unknown kind of file. Expected one of {', '.join(sorted(SUFFIXES))}, with or without .gz"
-    )
+    if table.is_empty():
+        raise UnreadableFileError(f"{path.name}: no rows, only the columns {', '.join(table.columns) or '(none)'}")
+    return table, named
+
+
+def _loaded(suffix: str, content: bytes) -> tuple[pl.DataFrame, bool]:
+    if suffix in TEXT_SUFFIXES:
+        return _text(content)
+    if suffix == ".json":
+        return _json(content)
+    if suffix in {".parquet", ".pq"}:
+        return pl.read_parquet(BytesIO(content)), True
+    return pl.read_ipc(BytesIO(content)), True
 
 
 def _suffix(path: Path) -> str:

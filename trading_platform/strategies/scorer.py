@@ -40,7 +40,7 @@ from trading_platform.storage.control import Dataset, MarketProgress, Signal
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.lease import RENEW_EVERY_SECONDS, Lease, process_name
 from trading_platform.strategies.definition import strategy_of
-from trading_platform.strategies.serving import LIVE, Deployed, ServingRefusedError, deployed, deployment_ids
+from trading_platform.strategies.serving import LIVE, Deployed, ServingRefusedError, deployed, serving_now
 from trading_platform.strategies.signals import signal
 
 log = structlog.get_logger(__name__)
@@ -152,7 +152,8 @@ class Scorer:
         """Load what serves now, if that has changed. False while no champion does. Raises `ServingRefusedError`."""
         self._looked_at = time.monotonic()
         with self.databases.control() as session:
-            if deployment_ids(session, self.dataset_id) == [each.deployment_id for each in self.deployed]:
+            known = [(each.deployment_id, each.trained.certified) for each in self.deployed]
+            if serving_now(session, self.dataset_id) == known:
                 return bool(self.deployed)
             self.deployed = deployed(session, self.databases.settings, self.dataset)
         for each in self.deployed:

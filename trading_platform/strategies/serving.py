@@ -40,9 +40,13 @@ class Deployed:
     trained: ModelVersion
 
 
-def deployment_ids(session: Session, dataset_id: str) -> list[int]:
-    """Deployments that serve the dataset now: cheap enough to ask every second."""
-    return list(session.scalars(_open(dataset_id).with_only_columns(Deployment.deployment_id)))
+def serving_now(session: Session, dataset_id: str) -> list[tuple[int, bool]]:
+    """(deployment, whether its version is certified) of all that serve the dataset: cheap enough to ask every second."""
+    query = _open(dataset_id).join(ModelVersion, ModelVersion.version_id == Deployment.version_id)
+    return [
+        (row.deployment_id, row.certified)
+        for row in session.execute(query.with_only_columns(Deployment.deployment_id, ModelVersion.certified))
+    ]
 
 
 def deployed(session: Session, settings: Settings, dataset: Dataset) -> list[Deployed]:
