@@ -227,6 +227,25 @@ async def test_a_position_that_is_not_to_be_had_leaves_no_put_behind(group: Data
         assert [side for _, side, _ in made.at_broker()] == ["buy", "sell"], "bought, and unwound in the same step"
 
 
+async def test_a_position_is_as_large_as_its_protection(group: Databases, tmp_path: Path) -> None:
+    """Two lots are wanted, and one of the put is to be had before its order ends."""
+    async with floor(group, tmp_path, share=D("0.33")) as made:
+        venue = made.account.venue
+        assert isinstance(venue, ZerodhaVenue)
+        place = venue.place
+
+        async def thin(order: Any, *, reducing: bool = False) -> Any:
+            if not order.tradingsymbol.endswith("PE"):
+                return await place(order, reducing=reducing)
+            assert order.quantity == 2 * LOT
+            return replace(await place(replace(order, quantity=int(LOT))), state="CANCELLED")
+
+        venue.place = thin  # type: ignore[method-assign]
+        await made.take()
+        (put, *_), _ = made.at_broker()
+        assert made.held() == await made.venue_holds() == {put: LOT, FUTURE: LOT}
+
+
 async def test_without_its_put_nothing_is_entered(group: Databases, tmp_path: Path) -> None:
     async with floor(group, tmp_path) as made:
         made.refuse_orders(lambda contract, side: contract.endswith("PE"))
