@@ -3,8 +3,9 @@
 The peers are the 31 features of `../shared/peers_bench/features.py` on the bars of its `gen_bars.py`, read where they lie, and
 the same 31 in one compiled pass without any generality (`features_floor.py`); ours are the platform's own set with market
 conditions, from bar frames to arrays. Each runs in a process of its own, whose memory is then its own too, results of all
-symbols held. Live bars go through the same state as history and must give the same bits. What counts is the ratio: a busy
-machine slows all of them. The last line is one JSON object.
+symbols held. Live bars go through the same state as history and must give the same bits. A busy machine slows all of them
+and gives two threads less than two cores: then ratios count, and what two cores would do by the processor time taken. The
+last line is one JSON object.
 """
 
 import argparse
@@ -60,6 +61,7 @@ def main() -> None:
     table = Table("", "seconds", "of the processor", "rows/s", "values/s", "x polars", "x pandas", "x bare", "peak MB")
     for name, line in found.items():
         line["rows_per_second"] = given.symbols * given.bars / line["seconds"]
+        line["rows_per_processor_second"] = given.symbols * given.bars / line["processor_seconds"]
         line["values_per_second"] = line["rows_per_second"] * line["features"]
         ratios = [found[other]["seconds"] / line["seconds"] for other in ("polars", "pandas", BARE)]
         line["times_polars"], line["times_pandas"], line["times_bare"] = ratios
@@ -70,7 +72,8 @@ def main() -> None:
         )  # fmt: skip
     console.print(table)
     aims = {
-        "rows a second, two threads": (found[OURS]["rows_per_second"], AIM_ROWS, ">="),
+        "rows a second, two threads, by the clock": (found[OURS]["rows_per_second"], AIM_ROWS, ">="),
+        "rows in two seconds of processor time": (2.0 * found[OURS]["rows_per_processor_second"], AIM_ROWS, ">="),
         "peak MB": (found[OURS]["peak_mb"], AIM_MB, "<="),
         "microseconds a live bar": (live["p50"], AIM_LIVE, "<="),
         "live bars differing from history": (live["differing"], 0, "<="),

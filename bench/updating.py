@@ -89,7 +89,7 @@ def main() -> None:
             "log_loss": peer.score(made.booster.predict(tested), truth)["logloss"], "aim": aim,
             "ideal": peer.score(ideal, truth)["logloss"], "windows": {str(w): v for w, v in made.losses.items()},
         }  # fmt: skip
-        row["met"] = row["log_loss"] <= aim and (kind != "drift" or row["ratio"] >= AIM_RATIO)
+        row["met"] = bool(row["log_loss"] <= aim and (kind != "drift" or row["ratio"] >= AIM_RATIO))
         results[kind] = row
         table.add_row(
             kind, f"{clock:.2f}", f"{row['full_log_loss']:.4f}", f"{took:.3f}", f"1/{row['ratio']:.1f}",
