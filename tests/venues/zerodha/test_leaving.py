@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.venues.zerodha.replayed import MOCKS, Replayed, success
+from tests.venues.zerodha.replayed import MOCKS, Replayed, sample, success
 from tests.venues.zerodha.test_door import OURS, SYMBOL, row
 from tests.venues.zerodha.test_orders import OPEN
 from trading_platform.identifiers import Symbol
@@ -108,4 +108,35 @@ async def test_a_ban_and_a_missing_ban_list_hold_for_entries_alone(venue: Zerodh
     venue.bans = BanList(OPEN.date(), frozenset())
     assert code(SHARE_FUTURE, 400, reducing=False) is None
     assert code(SHARE_FUTURE, 399, reducing=True) == "QUANTITY_LOT"
+    await venue.close()
+
+
+BAND = {"lower_circuit_limit": 100, "upper_circuit_limit": 120}
+SELLERS = {"buy": [{"price": 0, "quantity": 0, "orders": 0}], "sell": [{"price": 120, "quantity": 5, "orders": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("quoted", "seconds", "code"),
+    [
+        ({"last_price": 110}, 0, None),
+        ({"last_price": 101}, 0, None),  # exactly a hundredth above the lower limit
+        ({"last_price": 100.95}, 0, "PRICE_NO_EXIT_ROOM"),
+        ({"last_price": 120, "depth": {}}, 0, "PRICE_LOCKED"),
+        ({"last_price": 120, "depth": SELLERS}, 0, None),
+        ({"last_price": 119.95, "depth": {}}, 0, None),
+        ({"last_price": 120, "depth": {}}, 30, "PRICE_LOCKED"),
+        ({"last_price": 120, "depth": {}}, 31, None),  # nobody knows what it is now
+        ({"last_price": 120, "depth": {}, "lower_circuit_limit": 0, "upper_circuit_limit": 0}, 0, None),
+    ],
+)
+async def test_what_nobody_sells_or_could_not_be_left_is_not_entered(
+    kite: Replayed, venue: ZerodhaVenue, quoted: dict[str, Any], seconds: int, code: str | None
+) -> None:
+    row = sample("quote")["NSE:INFY"] | BAND | quoted
+    kite.answers["GET", "/quote"] = success({f"NSE:{SYMBOL}": row})
+    await venue.books([SYMBOL])
+    venue.now = lambda: OPEN + timedelta(seconds=seconds)
+    denied = venue.forbids(SYMBOL, "buy", D(1), reducing=False)
+    assert (denied and denied.code) == code
+    assert venue.forbids(SYMBOL, "sell", D(1), reducing=True) is None, "what is held may always be left"
     await venue.close()

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -49,6 +50,7 @@ from trading_platform.venues.port import (
 from trading_platform.venues.route import Route, local_address
 from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
 from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk, denied
+from trading_platform.venues.zerodha.quoted_bands import QuotedBands
 from trading_platform.venues.zerodha.quotes import Quotes
 from trading_platform.venues.zerodha.statuses import lifecycle_of, state_of
 from trading_platform.venues.zerodha.transport import Failure, KiteTransport, Success
@@ -74,6 +76,8 @@ FREEZE_IN_WORDS = re.compile(r"higher than the maximum quantity of (?P<freeze>\d
 NO_CONTRACTS = ContractBook((), date.min)
 _BOOKS: dict[str, ContractBook] = {}
 """The day's contracts by the broker's address: one table for all accounts, whichever of them has asked for it."""
+_BANDS: defaultdict[str, QuotedBands] = defaultdict(QuotedBands)
+"""Likewise what quotes said of price bands."""
 log = structlog.get_logger(__name__)
 
 
@@ -195,7 +199,8 @@ class ZerodhaVenue:
         return result
 
     def forbids(self, contract: Symbol, side: Side, quantity: Decimal, *, reducing: bool) -> Denial | None:
-        """Session, lot, freeze quantity and order rules; for what is new in a share's derivatives the ban list too.
+        """Session, lot, freeze quantity and order rules; for what is new, its price band as last quoted, and in a share's
+        derivatives the ban list.
 
         Without the day's list only indices' derivatives are entered: a missing list is no empty one.
         """
@@ -204,6 +209,8 @@ class ZerodhaVenue:
             return made
         order, around = made
         if denial := denied(order, around):
+            return denial
+        if not reducing and (denial := _BANDS[self.transport.root].forbids_entry(contract, side, around.now)):
             return denial
         day = around.now.astimezone(IST).date()
         after = ZERO if reducing else quantity
@@ -327,6 +334,8 @@ class ZerodhaVenue:
             if phase_at(_segment_of(traded), now, closing_auction=self._has_auction(traded)).phase is Phase.CONTINUOUS:
                 named[f"{traded.exchange}:{traded.tradingsymbol}"] = contract
         quotes = await Quotes(self.transport).full(sorted(named))
+        for name, quote in quotes.items():
+            _BANDS[self.transport.root].heard(named[name], quote, now)
         return {named[name]: quote.top for name, quote in quotes.items()}
 
     async def open_client_order_ids(self) -> set[str]:
