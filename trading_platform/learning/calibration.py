@@ -6,7 +6,6 @@ outputs for support vector machines" (1999), on log-odds; `Isotonic` only pays b
 "Large-scale probabilistic predictors with and without guarantees of validity", NeurIPS 2015).
 """
 
-import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,9 +57,7 @@ class Sigmoid:
     method = "sigmoid"
 
     def one(self, score: float) -> float:
-        clipped = min(max(score, EDGE), 1.0 - EDGE)
-        odds = math.log(clipped) - math.log1p(-clipped)
-        return 1.0 / (1.0 + math.exp(-min(max(self.slope * odds + self.intercept, -50.0), 50.0)))
+        return float(self.many(np.array([score]))[0])  # by the same functions: those of `math` differ in the last bit
 
     def many(self, scores: Floats) -> Floats:
         return expit(self.slope * logit(scores) + self.intercept)
