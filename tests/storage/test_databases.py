@@ -1,11 +1,13 @@
 """The control database, group schemas and the shard map, on a real server."""
 
-from datetime import UTC, datetime
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from trading_platform.identifiers import GroupId
 from trading_platform.storage.control import Group, Shard
@@ -103,3 +105,26 @@ def test_the_migrations_and_the_models_agree(platform: Databases, line: str, sch
                 "include_object": lambda obj, name, *_: name != "schema_version",
             })  # fmt: skip
             assert compare_metadata(context, metadata) == []
+
+
+async def test_who_sleeps_in_a_transaction_is_ended_whatever_he_did_last(platform: Databases) -> None:
+    """Also after many statements at once: as a pipeline, their end could turn the server's watch off (see `_Unpipelined`)."""
+    watched = Databases(platform.settings, asleep_after=timedelta(seconds=1))
+    insert = text("insert into much values (:n)")
+    async with watched.async_engine().begin() as connection:
+        await connection.execute(text("create table much (n int)"))
+    for _ in range(3):
+        connection = await watched.async_engine().connect()
+        await connection.execute(insert, [{"n": n} for n in range(200)])
+        await asyncio.sleep(1.5)
+        with pytest.raises(DBAPIError, match=r"idle-in-transaction|closed"):
+            await connection.execute(text("select 1"))
+        await connection.invalidate()
+        await connection.close()
+    with watched.engine().connect() as sync:
+        sync.execute(insert, [{"n": n} for n in range(200)])
+        time.sleep(1.5)
+        with pytest.raises(DBAPIError, match=r"idle-in-transaction|closed"):
+            sync.execute(text("select 1"))
+        sync.invalidate()
+    await watched.aclose()

@@ -52,7 +52,8 @@ LEAF = struct.Struct(">q32s")
 MOST_PROBLEMS = 20
 ROWS = table_of(AuditRow)
 COLUMNS = tuple(column.name for column in ROWS.columns)
-_NEW_ENTRIES = insert(ROWS)
+_NEW_ENTRIES = insert(ROWS).returning(ROWS.c.seq)
+"""Returning makes it one statement for many rows."""
 SEALS = AuditSeal.__table__
 log = structlog.get_logger(__name__)
 

@@ -71,7 +71,7 @@ _ASK_AGAIN = _ASKING.on_conflict_do_update(
     set_={
         "state": _ASKING.excluded.state, "next_try_at": _ASKING.excluded.next_try_at, "verdict": _ASKING.excluded.verdict
     },
-)  # fmt: skip
+).returning(_OUTBOX.c.intent_id)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ _MOVE = _MOVING.on_conflict_do_update(
         "fees": _POSITIONS.c.fees + _MOVING.excluded.fees,
         "updated_at": func.clock_timestamp(),
     },
-)
+).returning(_POSITIONS.c.symbol)
+"""Returning makes it one statement for many rows."""
 log = structlog.get_logger(__name__)
 
 
@@ -49,12 +50,16 @@ async def move_positions(session: AsyncSession, changes: Sequence[Change]) -> No
     is left."""
     if not changes:
         return
-    rows, over = [], []
+    rows: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    over = []
     for change in changes:
         row, is_over = _moved(change)
-        rows.append(row)
+        of = (row["user_id"], row["account_id"], row["strategy_id"], row["symbol"])
+        if (before := rows.get(of)) is not None:  # one statement can move a position only once
+            row |= {name: before[name] + row[name] for name in ("realized_pnl", "fees")}
+        rows[of] = row
         over += [change] * is_over
-    await session.execute(_MOVE, rows)
+    await session.execute(_MOVE, list(rows.values()))
     for change in over:
         grown = await _close(session, change.intent, change.instrument, change.portfolio.prices)
         change.portfolio.book_result(StrategyId(change.intent.strategy_id), grown)

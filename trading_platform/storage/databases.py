@@ -7,7 +7,7 @@
     with databases.group(GroupId("g1")) as session: ... # that group's tables, on the shard that holds it
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from enum import StrEnum
@@ -148,7 +148,7 @@ class Databases:
     async def connect_async(self, group_id: GroupId) -> psycopg.AsyncConnection:
         """A connection to the group's server outside of any pool, committing each statement; the caller closes it."""
         url, _ = self.group_address(group_id)
-        arguments = _connect_args(self._asleep_after)
+        arguments = _connect_args(self._asleep_after, _UnpipelinedAsync)
         return await psycopg.AsyncConnection.connect(plain_url(url), autocommit=True, **arguments)
 
     # --- the shard map -----------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Databases:
             pool_size=self._pool_size,
             max_overflow=self._max_overflow,
             pool_pre_ping=True,
-            connect_args=_connect_args(self._asleep_after),
+            connect_args=_connect_args(self._asleep_after, _Unpipelined),
         )
         self._made.append(engine)
         return engine
@@ -208,17 +208,45 @@ class Databases:
             pool_size=self._pool_size,
             max_overflow=self._max_overflow,
             pool_pre_ping=True,
-            connect_args=_connect_args(self._asleep_after),
+            connect_args=_connect_args(self._asleep_after, _UnpipelinedAsync),
         )
         self._async_made.append(engine)
         return engine
 
 
-def _connect_args(asleep_after: timedelta | None) -> dict[str, Any]:
+class _Unpipelined(psycopg.Cursor[Any]):
+    """Executes many statements one by one.
+
+    psycopg would send them as a pipeline, whose end may reach the server as Sync and then Flush. The server's watch over
+    idle transactions begins with the former and is ended by the latter, so a process that is stopped then would keep its
+    rows, and its successor out, for as long as it sleeps.
+    """
+
+    def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
+        changed = 0
+        for params in params_seq:
+            self.execute(query, params)
+            changed += self.rowcount
+        self._rowcount = changed
+
+
+class _UnpipelinedAsync(psycopg.AsyncCursor[Any]):
+    """Like `_Unpipelined`."""
+
+    async def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
+        changed = 0
+        for params in params_seq:
+            await self.execute(query, params)
+            changed += self.rowcount
+        self._rowcount = changed
+
+
+def _connect_args(asleep_after: timedelta | None, watched: type[Any]) -> dict[str, Any]:
+    """`watched`: the cursor of connections whose server watches over idle transactions."""
     options = {"statement_timeout": str(STATEMENT_TIMEOUT_MS), "timezone": "UTC"}
     if asleep_after is not None:
         options["idle_in_transaction_session_timeout"] = str(int(asleep_after.total_seconds() * 1_000))
-    return {
+    return ({"cursor_factory": watched} if asleep_after is not None else {}) | {
         "connect_timeout": 10,
         "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         # Server-side prepared statements break behind transaction pooling.
