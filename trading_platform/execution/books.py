@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Interval, Text, bindparam, delete, func, null, select, update
+from sqlalchemy import Interval, Numeric, Text, bindparam, delete, func, null, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,7 +42,7 @@ _STANDING = (
         _INTENTS.c.intent_id, _INTENTS.c.state.label("intent_state"), _INTENTS.c.attempts, _ORDERS.c.client_order_id,
         _ORDERS.c.quantity, _ORDERS.c.state, _ORDERS.c.venue_order_id, _ORDERS.c.filled_quantity,
     )
-    .join(_ORDERS, _ORDERS.c.intent_id == _INTENTS.c.intent_id)
+    .join(_ORDERS, (_ORDERS.c.user_id == _INTENTS.c.user_id) & (_ORDERS.c.intent_id == _INTENTS.c.intent_id))
     .where(_ORDERS.c.intent_id == func.any(_OF_THESE))
 )  # fmt: skip
 _KNOWN_FILLS = select(
@@ -50,19 +50,27 @@ _KNOWN_FILLS = select(
     _FILLS.c.market_time,
 ).where(_FILLS.c.client_order_id == func.any(bindparam("orders", type_=ARRAY(Text))))  # fmt: skip
 _NEW_FILLS = insert(_FILLS).on_conflict_do_nothing().returning(_FILLS.c.client_order_id, _FILLS.c.trade_id)
-_ORDER_HEARD_OF = (
+_HEARD = (
+    func.unnest(
+        *(bindparam(name, type_=ARRAY(Text)) for name in ("users", "intents", "numbers", "states", "intent_states")),
+        *(bindparam(name, type_=ARRAY(Numeric)) for name in ("filled", "averages")),
+    )
+    .table_valued("user_id", "intent_id", "number", "state", "intent_state", "filled", "average", name="heard")
+    .render_derived()
+)
+_ORDERS_HEARD_OF = (
     update(_ORDERS)
-    .where(_ORDERS.c.user_id == bindparam("of_user"), _ORDERS.c.client_order_id == bindparam("of_order"))
+    .where(_ORDERS.c.intent_id == _HEARD.c.intent_id)
     .values(
-        venue_order_id=bindparam("number"), state=bindparam("new_state"), filled_quantity=bindparam("filled"),
-        average_price=bindparam("average"), updated_at=func.clock_timestamp(),
+        venue_order_id=_HEARD.c.number, state=_HEARD.c.state, filled_quantity=_HEARD.c.filled,
+        average_price=_HEARD.c.average, updated_at=func.clock_timestamp(),
         acknowledged_at=func.coalesce(_ORDERS.c.acknowledged_at, func.clock_timestamp()),
     )
 )  # fmt: skip
-_INTENT_HEARD_OF = (
+_INTENTS_HEARD_OF = (
     update(_INTENTS)
-    .where(_INTENTS.c.user_id == bindparam("of_user"), _INTENTS.c.intent_id == bindparam("of_intent"))
-    .values(state=bindparam("new_state"), updated_at=func.now())
+    .where(_INTENTS.c.user_id == _HEARD.c.user_id, _INTENTS.c.intent_id == _HEARD.c.intent_id)
+    .values(state=_HEARD.c.intent_state, updated_at=func.now())
 )
 _FORGET = delete(_OUTBOX).where(_OUTBOX.c.intent_id == func.any(_OF_THESE))
 _ASKING = insert(_OUTBOX).values(next_try_at=func.now() + bindparam("after", type_=Interval), verdict=null())
@@ -198,27 +206,17 @@ async def _insert_fills(
 
 
 async def _write_orders(session: AsyncSession, booked: Sequence[Booked]) -> None:
-    orders = [
-        {
-            "of_user": each.answer.intent.user_id,
-            "of_order": each.answer.intent.client_order_id,
-            "number": each.after.venue_order_id,
-            "new_state": each.after.state,
-            "filled": each.after.filled,
-            "average": each.after.average_price,
-        }
-        for each in booked
-    ]
-    intents = [
-        {
-            "of_user": each.answer.intent.user_id,
-            "of_intent": each.answer.intent.intent_id,
-            "new_state": "DONE" if each.after.done else "SUBMITTED",
-        }
-        for each in booked
-    ]
-    await session.execute(_ORDER_HEARD_OF, orders)
-    await session.execute(_INTENT_HEARD_OF, intents)
+    heard = {
+        "users": [each.answer.intent.user_id for each in booked],
+        "intents": [each.answer.intent.intent_id for each in booked],
+        "numbers": [each.after.venue_order_id for each in booked],
+        "states": [each.after.state for each in booked],
+        "intent_states": ["DONE" if each.after.done else "SUBMITTED" for each in booked],
+        "filled": [each.after.filled for each in booked],
+        "averages": [each.after.average_price for each in booked],
+    }
+    await session.execute(_ORDERS_HEARD_OF, heard)
+    await session.execute(_INTENTS_HEARD_OF, heard)
 
 
 async def _turn_outbox(session: AsyncSession, booked: Sequence[Booked]) -> None:
