@@ -60,7 +60,7 @@ RECONCILE_EVERY_SECONDS = 60.0
 SEAL_EVERY_SECONDS = 5.0
 LOOK_AT_BOOKS_EVERY_SECONDS = 5.0
 """In live trading. A replay's books are made from its bars, so they tell nothing that those do not."""
-STEP_PART = 200
+STEP_PART = 100
 """Decisions that are written at once: while they are sent, the next ones are written."""
 EQUITY_EVERY_STEPS = 24
 RETRY_SECONDS = 1.0

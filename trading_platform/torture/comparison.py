@@ -12,7 +12,7 @@ from sqlalchemy import or_, select
 
 from trading_platform.execution.books import SETTLING
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import Fill, Intent, Order, Outbox, Position
+from trading_platform.storage.group import Fill, Intent, Order, Outbox, Outcome, Position
 from trading_platform.torture.deployment import CASH, Traded
 from trading_platform.venues.zerodha.venue import tag_of
 
@@ -77,6 +77,7 @@ def _compare(databases: Databases, traded: Traded, theirs: Mapping[str, Any], ve
         fills = session.scalars(select(Fill)).all()
         positions = session.scalars(select(Position).where(Position.quantity > 0)).all()
         intents = {each.intent_id: each for each in session.scalars(select(Intent))}
+        closed = Counter(session.scalars(select(Outcome.symbol)))
     named = {_name(traded, each.client_order_id): each for each in orders}
     at_venue = Counter(str(row["client_order_id"]) for row in theirs["orders"])
     say = _Say(traded, verdict.lines)
@@ -105,7 +106,7 @@ def _compare(databases: Databases, traded: Traded, theirs: Mapping[str, Any], ve
         say(f"intent {intent.intent_id} is {intent.state}")
 
     _compare_fills(fills, theirs["fills"], traded, verdict, say)
-    _compare_money(traded, fills, positions, theirs, verdict, say)
+    _compare_money(traded, fills, positions, theirs, _most_dust(traded, closed, orders), verdict, say)
 
 
 def unsettled(
@@ -143,8 +144,8 @@ def _compare_fills(
 
 
 def _compare_money(
-    traded: Traded, fills: Sequence[Fill], positions: Sequence[Position], theirs: Mapping[str, Any], verdict: Verdict,
-    say: "_Say",
+    traded: Traded, fills: Sequence[Fill], positions: Sequence[Position], theirs: Mapping[str, Any],
+    most_dust: Mapping[str, Decimal], verdict: Verdict, say: "_Say",
 ) -> None:  # fmt: skip
     currency, cash = CASH[traded.venue]
     units: dict[str, Decimal] = defaultdict(lambda: ZERO)
@@ -169,13 +170,21 @@ def _compare_money(
             verdict.position_difference += abs(units[symbol] - at_exchange)
             say(f"{symbol}: {units[symbol]} by our fills, {at_exchange} at the exchange")
         dust = units[symbol] - in_books
-        if dust and not (traded.venue == "binance" and 0 <= dust < DUST):
+        if dust and not 0 <= dust < most_dust.get(symbol, ZERO):
             verdict.position_difference += abs(dust)
             say(f"{symbol}: {units[symbol]} by our fills, {in_books} held")
 
 
-DUST = Decimal("0.01")
-"""What a fee leaves of a position is less than can be sold, and stays in the account when the position is closed."""
+def _most_dust(traded: Traded, closed: Mapping[str, int], orders: Iterable[Order]) -> dict[str, Decimal]:
+    """By symbol: what may lie in an account beside its positions. Where fees are taken from what is bought, a position that
+    is closed leaves less than can be sold, which is the step of its orders. Elsewhere nothing may."""
+    if traded.venue != "binance":
+        return {}
+    places: dict[str, int] = defaultdict(int)
+    for order in orders:
+        exponent = order.quantity.normalize().as_tuple().exponent
+        places[order.symbol] = max(places[order.symbol], -int(exponent))
+    return {symbol: count * Decimal(1).scaleb(-places[symbol]) for symbol, count in closed.items()}
 
 
 def _number(trade_id: str) -> str:
