@@ -23,17 +23,17 @@ STAMP = "2022-03-03 09:24:25"
 @pytest.fixture
 async def broker(api: Api, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replayed]:
     """A live account of ann's with keys; the broker's address is a server of ours."""
-    vault = Vault(api.databases.settings)
-    with api.databases.group(G1) as session:
-        session.add(Account(user_id=ANN, account_id=ACCOUNT, venue="zerodha", kind="live", currency="INR"))
-        for name, secret in (("api_key", "the_key"), ("api_secret", "secret_z")):
-            session.add(vault.seal(ANN, ACCOUNT, name, secret))
     async with replay() as server:
+        vault = Vault(api.databases.settings)
+        with api.databases.group(G1) as session:
+            session.add(Account(user_id=ANN, account_id=ACCOUNT, venue="zerodha", kind="live", currency="INR"))
+            for name, secret in (("api_key", "the_key"), ("api_secret", "secret_z")):
+                session.add(vault.seal(ANN, ACCOUNT, name, secret))
         monkeypatch.setattr(vaulted, "ROOT", server.root)
         yield server
-    with api.databases.group(G1) as session:
-        session.execute(delete(Credential).where(Credential.account_id == ACCOUNT))
-        session.execute(delete(Account).where(Account.account_id == ACCOUNT))
+        with api.databases.group(G1) as session:
+            session.execute(delete(Credential).where(Credential.account_id == ACCOUNT))
+            session.execute(delete(Account).where(Account.account_id == ACCOUNT))
 
 
 async def state_of(api: Api, headers: dict[str, str]) -> str:

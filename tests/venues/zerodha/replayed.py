@@ -87,7 +87,9 @@ def error(status: int, kind: str, message: str) -> tuple[int, Any]:
 
 
 def sample(name: str) -> Any:
-    """`data` of an official sample."""
+    """`data` of an official sample. Skips the test that asks for it where they are absent."""
+    if not MOCKS.exists():
+        pytest.skip(f"the official samples are not at {MOCKS}")
     return orjson.loads((MOCKS / f"{name}.json").read_bytes())["data"]
 
 
