@@ -48,6 +48,7 @@ async def venue(talk: Conversation) -> AsyncIterator[BinanceVenue]:
     port = server.sockets[0].getsockname()[1]
     made = BinanceVenue(f"http://127.0.0.1:{port}", "key", "secret")
     made.client.timeout = 700
+    made.wire.timeout_seconds = 0.7
     try:
         yield made
     finally:
@@ -88,7 +89,10 @@ async def test_a_full_answer_becomes_exact_fills() -> None:
         (418, error(-1003, "Way too many requests; IP banned"), Throttled),
         (503, error(-1001, "Internal error; unable to process your request."), Ambiguous),
         (500, error(-1007, "Timeout waiting for response from backend server."), Ambiguous),
+        (400, error(-2010, "Duplicate order sent."), Ambiguous),
         (400, error(-1006, "An unexpected response was received. Execution status unknown."), Ambiguous),
+        (429, b"<html>slow down</html>", Throttled),
+        (403, b"<html>WAF</html>", Ambiguous),
         (504, b"<html><body>504 Gateway Time-out</body></html>", Ambiguous),
         (502, b"<html>bad gateway</html>", Ambiguous),
         (200, b"", Ambiguous),

@@ -1,7 +1,8 @@
-"""Binance spot behind the order door: the ccxt client, its answers as types, amounts as exact decimals.
+"""Binance spot behind the order door: its answers as types, amounts as exact decimals.
 
-ccxt signs, paces and maps errors; its implicit methods give the raw answer, whose strings become decimals without ever
-being floats. The catalogue of codes is Binance's "Errors" page of the spot API documentation.
+ccxt signs and paces, and asks the questions; its implicit methods give the raw answer, whose strings become decimals
+without ever being floats. What changes something at the exchange goes out on a wire of its own (`wire.py`), once, and is
+judged by the exchange's own words: the catalogue of codes is Binance's "Errors" page of the spot API documentation.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
+
+import orjson
 
 from trading_platform.identifiers import ClientOrderId, Symbol, TradeId, Venue, VenueOrderId
 from trading_platform.markets.contracts import Contract
@@ -35,6 +38,7 @@ from trading_platform.venues.port import (
     VenueFill,
 )
 from trading_platform.venues.route import Route, local_address
+from trading_platform.venues.wire import Reply, Wire
 
 RECV_WINDOW = timedelta(seconds=5)
 ABSENCE_MARGIN = timedelta(seconds=5)
@@ -55,6 +59,9 @@ THROTTLED_CODES = frozenset({"-1003", "-1008", "-1015", "-1034"})
 AUTHENTICATION_CODES = frozenset({"-1002", "-1022", "-2014", "-2015"})
 REFUSING_CODES = frozenset({"-1010", "-1013", "-1014", "-1020", "-1021"})
 """Refusals outside of -11xx (request) and -2xxx (order); any other code leaves open whether the order was placed."""
+DUPLICATE = "Duplicate order"
+BANNED = 418
+THROTTLING_STATUSES = frozenset({429, BANNED})
 LONGEST_BAN = timedelta(minutes=5)
 
 
@@ -84,6 +91,7 @@ class BinanceVenue:
             base_url, api_key, secret, rate_limit=base_url is None, timeout_seconds=CALL_TIMEOUT_SECONDS
         )
         self.client.options["recvWindow"] = int(RECV_WINDOW.total_seconds() * 1_000)
+        self.wire = Wire(self.client.urls["api"]["private"], self.client.ssl_context, CALL_TIMEOUT_SECONDS)
         self.route = Route("binance")
 
     def contract_for(self, symbol: Symbol, at: datetime) -> Symbol:
@@ -121,23 +129,13 @@ class BinanceVenue:
         return await self._place(client_order_id, contract, side, quantity, issued_at, terms)
 
     async def cancel(self, client_order_id: ClientOrderId, contract: Symbol) -> Result:
-        import ccxt
-
         request = {"symbol": _venue_symbol(contract), "origClientOrderId": client_order_id}
-        try:
-            answer = await self.client.private_delete_order(request)
-            return _accepted(str(answer["orderId"]), answer, [])
-        except ccxt.BaseError as error:
-            return outcome(error, self._retry_after())
-        except Exception as error:
-            return Ambiguous(f"{type(error).__name__}: {error}")
+        return await self._change("DELETE", request)
 
     async def _place(
         self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime,
         terms: Mapping[str, str],
     ) -> Result:  # fmt: skip
-        import ccxt
-
         request = {
             "symbol": _venue_symbol(contract),
             "side": side.upper(),
@@ -147,16 +145,19 @@ class BinanceVenue:
             "newOrderRespType": "FULL",
             "timestamp": round(issued_at.timestamp() * 1_000),
         }
+        return await self._change("POST", request)
+
+    async def _change(self, method: str, request: Mapping[str, Any]) -> Result:
+        """Send an order, or its cancellation, once."""
         try:
-            answer = await self.client.private_post_order(request)
-        except ccxt.BaseError as error:
-            return outcome(error, self._retry_after())
+            if self.client.enableRateLimit:
+                await self.client.throttle(1)
+            signed = self.client.sign("order", "private", method, request)
+            target = "/" + signed["url"].split("/", 3)[3]
+            reply = await self.wire.ask(method, target, signed["headers"], signed["body"] or "")
         except Exception as error:  # whatever went wrong after sending, the order may be there
             return Ambiguous(f"{type(error).__name__}: {error}")
-        try:
-            return _placed(answer)
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            return Ambiguous(f"the answer cannot be read: {error!r}")
+        return outcome(reply)
 
     async def find_order(self, client_order_id: ClientOrderId, contract: Symbol) -> Accepted | None:
         import ccxt
@@ -212,6 +213,7 @@ class BinanceVenue:
             return {order["clientOrderId"] for order in orders}
 
     async def close(self) -> None:
+        self.wire.close()
         await self.client.close()
 
     async def _ask(self, call: Any) -> Any:
@@ -220,28 +222,45 @@ class BinanceVenue:
         except Exception as error:  # also what aiohttp raises and ccxt does not translate
             raise QueryFailedError(f"Binance did not answer: {type(error).__name__}: {error}") from error
 
-    def _retry_after(self) -> timedelta | None:
-        headers = self.client.last_response_headers or {}
-        seconds = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-        return timedelta(seconds=int(seconds)) if str(seconds).isdigit() else None
+
+def outcome(reply: Reply) -> Result:
+    """What the answer to an order or its cancellation means. Anything not known to be a refusal is ambiguous.
+
+    Binance: 4xx are malformed or refused requests; after 5xx "the execution status is unknown".
+    """
+    try:
+        answer = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        answer = None
+    if reply.status == 200 and isinstance(answer, dict):
+        try:
+            return _placed(answer)
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            return Ambiguous(f"the answer cannot be read: {error!r}")
+    if isinstance(answer, dict) and "code" in answer:
+        return _refusal(reply, str(answer["code"]), str(answer.get("msg", "")))
+    if reply.status in THROTTLING_STATUSES:
+        return Throttled(_wait(reply))
+    return Ambiguous(f"HTTP {reply.status}: {reply.body[:300].decode(errors='replace')}")
 
 
-def outcome(error: Exception, retry_after: timedelta | None = None) -> Result:
-    """What a failed order call means. Anything not known to be a refusal is ambiguous."""
-    import ccxt
-
-    code = _code(error)
-    text = str(error)
-    if code in AUTHENTICATION_CODES:  # before ccxt's type: it takes a revoked key for a temporary ban
+def _refusal(reply: Reply, code: str, text: str) -> Result:
+    if code in AUTHENTICATION_CODES:
         return IpNotAllowed(text) if "IP" in text and "API-key" not in text else AuthLost(text)
-    if code in THROTTLED_CODES or (code is None and isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection))):
-        return Throttled(retry_after or (LONGEST_BAN if " 418 " in text else timedelta(seconds=1)))
-    if code is not None and (code in REFUSING_CODES or code.startswith("-2") or -1200 < int(code) <= -1100):
+    if code in THROTTLED_CODES:
+        return Throttled(_wait(reply))
+    if DUPLICATE in text:  # an order of that id is there: what became of it has to be asked
+        return Ambiguous(f"{code} {text}")
+    if code in REFUSING_CODES or re.fullmatch(r"-(2\d+|11\d\d)", code):
         return Refused(code, text)
-    refusals = (ccxt.InsufficientFunds, ccxt.InvalidOrder, ccxt.BadRequest, ccxt.BadSymbol, ccxt.PermissionDenied)
-    if code is None and isinstance(error, refusals):  # for some codes ccxt keeps the text alone
-        return Refused(type(error).__name__, text)
-    return Ambiguous(text)
+    return Ambiguous(f"HTTP {reply.status}: {code} {text}")
+
+
+def _wait(reply: Reply) -> timedelta:
+    seconds = reply.headers.get("retry-after", "")
+    if seconds.isdigit():
+        return timedelta(seconds=int(seconds))
+    return LONGEST_BAN if reply.status == BANNED else timedelta(seconds=1)
 
 
 @contextmanager
@@ -251,12 +270,6 @@ def _readable() -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise QueryFailedError(f"Binance's answer cannot be read: {error!r}") from error
-
-
-def _code(error: Exception) -> str | None:
-    """Binance's own code, where ccxt's message holds one."""
-    found = re.search(r'"code":\s*(-\d+)', str(error))
-    return found.group(1) if found else None
 
 
 def _placed(answer: Mapping[str, Any]) -> Accepted:
