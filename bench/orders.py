@@ -40,7 +40,7 @@ from rich.table import Table
 from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.execution.clock import WallClock
 from trading_platform.execution.decisions import Situation, decide
-from trading_platform.execution.engine import Engine
+from trading_platform.execution.engine import Engine, stay_in_memory
 from trading_platform.execution.intents import Cursor
 from trading_platform.execution.limits import LimitBook, Limits
 from trading_platform.execution.portfolio import Portfolio, Stake
@@ -164,6 +164,7 @@ async def measure(databases: Databases, options: argparse.Namespace) -> dict[str
     memory = (psutil.Process().memory_info().rss - before) / options.users
     engine = Engine(databases, GROUP, DATASET, WallClock())
     engine.instruments = {BTC: INSTRUMENT}
+    stay_in_memory()
     assert await engine.lease.acquire()
     keeping = asyncio.create_task(keep(engine))
     situation = Situation(

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from tests.execution.faulty_exchange import FaultyExchange, faulty_exchange
 from tests.execution.test_decisions import NOW, SITUATION, portfolio, signal
 from trading_platform.accounts.users import NewUser, create_user
+from trading_platform.execution import dispatch, trail
 from trading_platform.execution.books import Answer
 from trading_platform.execution.decisions import Decision, decide, in_turn
 from trading_platform.execution.dispatch import Dispatch
@@ -103,8 +104,10 @@ async def test_two_writers_of_one_decision_write_it_once_with_all_that_belongs_t
         assert [await made.count(table) for table in (Intent, Outbox, Order)] == [3, 3, 3]
         async with group.group_async(GROUP) as session:
             told = (await session.execute(select(AuditRow.intent_id, AuditRow.event_type).order_by(AuditRow.seq))).all()
+            actors = set(await session.scalars(select(AuditRow.actor)))
             cursor = await session.get_one(SignalCursor, CURSOR.dataset_id)
             rows = {row.intent_id: row for row in await session.scalars(select(Intent))}
+        assert actors == {trail.ACTOR}, "the database writes it by itself"
         for decision in decisions:
             row = rows[decision.intent_id]
             assert [event for intent, event in told if intent == decision.intent_id] == ["PLAN", "RISK_PASS", "SEND"]
@@ -171,6 +174,28 @@ async def test_many_accounts_orders_are_sent_once_and_booked_in_few_transactions
             else:
                 assert account.cash == Decimal(9_000)
                 assert account.holdings[next(iter(account.holdings))].quantity == Decimal("9.999")
+
+
+async def test_a_transaction_takes_so_many_answers_as_their_fills_allow(
+    group: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = list[int]()
+    book = Sender.book
+
+    async def counted(self: Sender, answers: Sequence[Answer]) -> None:
+        rows.append(sum(1 + len(answer.accepted.fills) for answer in answers if answer.accepted))
+        await book(self, answers)
+
+    monkeypatch.setattr(Sender, "book", counted)
+    monkeypatch.setattr(dispatch, "MOST_TOGETHER", 9)
+    async with desk(group) as made:
+        decisions = entries(made.accounts[:13])
+        await made.dispatch(decisions, await made.write(decisions))
+        assert rows == [8, 8, 8, 2], "every answer has one fill: four of nine"
+        assert await made.count(Fill) == 13
+        monkeypatch.setattr(dispatch, "MOST_TOGETHER", 1)
+        await made.dispatch(rest := entries(made.accounts[13:15]), await made.write(rest))
+        assert await made.count(Fill) == 15, "an answer that is too long by itself is booked by itself"
 
 
 async def test_trouble_is_told_when_all_others_are_through(group: Databases, monkeypatch: pytest.MonkeyPatch) -> None:

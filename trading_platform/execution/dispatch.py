@@ -9,8 +9,10 @@ when a session ends.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from itertools import accumulate, takewhile
 from types import TracebackType
 
 from trading_platform.execution.books import Answer
@@ -25,8 +27,8 @@ LANES = 64
 """Orders that may be on the wire at once."""
 BOOK_WITHIN_SECONDS = 0.25
 """While orders wait to be sent, answers wait as long for each other: one transaction for all costs a tenth of one each."""
-MOST_TOGETHER = 250
-"""Answers in one transaction, which must be over long before the lease is."""
+MOST_TOGETHER = 500
+"""Answers and fills in one transaction, which must be over long before the lease is."""
 
 
 class Dispatch:
@@ -79,5 +81,12 @@ class Dispatch:
     async def _book(self) -> None:
         async with self._booking:
             while self._answers:
-                together, self._answers = self._answers[:MOST_TOGETHER], self._answers[MOST_TOGETHER:]
+                count = _fitting(self._answers)
+                together, self._answers = self._answers[:count], self._answers[count:]
                 await self._sender.book(together)
+
+
+def _fitting(answers: Sequence[Answer]) -> int:
+    """How many of the first answers one transaction can book; one in any case, which `Sender.book` cuts itself."""
+    rows = accumulate(1 + len(answer.accepted.fills) if answer.accepted else 1 for answer in answers)
+    return max(sum(1 for _ in takewhile(lambda total: total <= MOST_TOGETHER, rows)), 1)

@@ -48,6 +48,8 @@ def list_(
     if not wanted <= STATES:
         raise typer.BadParameter(f"--state is open, all, or one of {', '.join(sorted(STATES))}; got {state!r}")
     query = _with_outbox().where(Order.state.in_(wanted)).order_by(Order.market_time.desc()).limit(limit)
+    if wanted <= OPEN_STATES:
+        query = query.where(Outbox.intent_id.is_not(None))  # it has all that are open, and little else
     if account is not None:
         query = query.where(Order.account_id == account)
     with Databases(settings()).group(GroupId(group)) as session:

@@ -131,7 +131,7 @@ async def _close(
     session: AsyncSession, exit_intent: Intent, instrument: Instrument, prices: Mapping[Symbol, Decimal]
 ) -> Decimal:
     """Write the outcome of a trade, from all fills of its entry and its exits; returns by how much its net grew."""
-    entry = (await session.scalars(select(Intent).where(Intent.intent_id == exit_intent.entry_intent_id))).one()
+    entry = await session.get_one(Intent, (exit_intent.user_id, exit_intent.entry_intent_id))
     exits = await session.scalars(select(Intent.client_order_id).where(Intent.entry_intent_id == entry.intent_id))
     trade = closed_trade(
         await _fills_of(session, entry.user_id, [entry.client_order_id]),

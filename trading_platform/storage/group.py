@@ -210,10 +210,8 @@ class Intent(GroupBase):
     __table_args__ = (
         CheckConstraint("purpose in ('entry', 'exit', 'stop')", name="purpose"),
         CheckConstraint("side in ('buy', 'sell')", name="side"),
-        Index(
-            "ix_intents_unfinished", "account_id", "created_at",
-            postgresql_where=text("state in ('PLANNED', 'SENDING', 'SUBMITTED', 'UNKNOWN')"),
-        ),
+        # No index tells of `state`: one that did would make every change of it a change of all indexes.
+        Index("ix_intents_entry", "entry_intent_id", postgresql_where=text("entry_intent_id is not null")),
         Index("ix_intents_user_created", "user_id", "created_at"),
         _exported_by("updated_at", "intents"),
     )  # fmt: skip
@@ -270,10 +268,6 @@ class Order(GroupBase):
         Index(
             "uq_orders_venue_order", "account_id", "symbol", "venue_order_id",
             unique=True, postgresql_where=text("venue_order_id is not null"),
-        ),
-        Index(
-            "ix_orders_open", "account_id",
-            postgresql_where=text("state in ('SUBMITTED', 'WORKING', 'PARTIALLY_FILLED', 'UNKNOWN')"),
         ),
         _exported_by("updated_at", "orders"),
     )  # fmt: skip
@@ -468,7 +462,11 @@ class AuditRow(GroupBase):
     latency_ms: Mapped[float | None]
     trace_id: Mapped[Text | None]
     detail: Mapped[Json] = mapped_column(server_default="{}")
-    __table_args__ = (Index("ix_audit_log_user_seq", "user_id", "seq"), Index("ix_audit_log_event_ts", "event_ts"))
+    __table_args__ = (
+        Index("ix_audit_log_user_seq", "user_id", "seq"),
+        Index("ix_audit_log_plan", "intent_id", postgresql_where=text("event_type = 'PLAN'")),
+        Index("ix_audit_log_event_ts", "event_ts", postgresql_using="brin"),
+    )
 
 
 class AuditSeal(GroupBase):
