@@ -2,7 +2,9 @@
 
 Runs the peers' scripts (ccxt, kiteconnect, httpx against a loopback server that checks nothing), one durable commit at a
 PostgreSQL of its own with fsync, and then the platform's own way against the same loopback server: risk, durable intent,
-send, and the books. The last line is one JSON object; ratios are what to look at, for seconds differ from hour to hour.
+send, and the books. Single orders are measured twice: one after the other, as the peers' scripts send theirs, their answers
+booked together; and each booked before the next, in turns with a bare client that pauses as long: after a pause everything
+is cold, for both. The last line is one JSON object; ratios are what to look at, for seconds differ from hour to hour.
 `--profile FILE` writes where the processor's time of the single orders goes.
 """
 
@@ -21,8 +23,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -38,6 +41,7 @@ from rich.progress import track
 from rich.table import Table
 
 from trading_platform.accounts.users import NewUser, create_user
+from trading_platform.execution.books import Answer
 from trading_platform.execution.clock import WallClock
 from trading_platform.execution.decisions import Situation, decide
 from trading_platform.execution.engine import Engine, stay_in_memory
@@ -65,6 +69,8 @@ ENOUGH = D(10**9)
 FREE = Limits(ENOUGH, ENOUGH, 1_000, 100_000, 10_000_000, ENOUGH)
 INSTRUMENT = Instrument(Venue("binance"), BTC, "BTC", "USDT", D("0.01"), D("0.00001"), D(5))
 STEPS = ("risk", "durable intent", "send", "books")
+WARM = 50
+BOOKED_TOGETHER = 50
 
 
 def main() -> None:
@@ -170,12 +176,16 @@ async def measure(databases: Databases, options: argparse.Namespace) -> dict[str
     situation = Situation(
         engine.instruments, False, lambda moment: time.time(), lambda portfolio: None, GROUP, LimitBook.of(())
     )
-    steps = await singly(engine, situation, single, 50)  # what is compiled and connected once
-    profile = cProfile.Profile()
-    if options.profile:
-        profile.enable()
-    steps = await singly(engine, situation, single, options.orders, first=50)
-    profile.disable()
+    async with bare_client(databases, options.peers) as bare:
+        await singly(engine, situation, single, range(WARM), 1, bare)  # what is compiled and connected once
+        profile = cProfile.Profile()
+        if options.profile:
+            profile.enable()
+        stream = await singly(engine, situation, single, range(WARM, WARM + options.orders), BOOKED_TOGETHER)
+        profile.disable()
+        refresh(single)
+        turns = range(WARM + options.orders, WARM + options.orders + options.orders // 2)
+        alone = await singly(engine, situation, single, turns, 1, bare)
     if options.profile:
         pstats.Stats(profile).dump_stats(options.profile)
     await single.venue.close()
@@ -186,7 +196,7 @@ async def measure(databases: Databases, options: argparse.Namespace) -> dict[str
     await engine.lease.release()
     await engine.writer.close()
     await databases.aclose()
-    return {"steps": steps, "many": statistics.median(many), "memory": memory, "users": options.users}
+    return {"stream": stream, "alone": alone, "many": statistics.median(many), "memory": memory, "users": options.users}
 
 
 def account(number: int) -> Portfolio:
@@ -195,6 +205,12 @@ def account(number: int) -> Portfolio:
         venue=BinanceVenue(f"http://127.0.0.1:{PORT}", f"key-{number}", f"secret-{number}"), limits=FREE,
         stakes={STRATEGY: Stake(STRATEGY, D("0.01"), True, True)}, cash=D(1_000_000),
     )  # fmt: skip
+
+
+def refresh(portfolio: Portfolio) -> None:
+    """A new day's limits."""
+    portfolio.sent_at.clear()
+    portfolio.orders_today = 0
 
 
 def signal(number: int) -> Signal:
@@ -208,35 +224,86 @@ def signal(number: int) -> Signal:
     )  # fmt: skip
 
 
+@dataclass
+class Bare:
+    """A ccxt client as the peers' scripts make it, and a connection that commits one row."""
+
+    client: Any
+    connection: psycopg.AsyncConnection
+    rows: int = 0
+
+    async def commit(self) -> float:
+        began = time.perf_counter()
+        self.rows += 1
+        await self.connection.execute("insert into bare_commit values (%s, %s)", (self.rows, "x" * 200))
+        return time.perf_counter() - began
+
+    async def order(self) -> float:
+        began = time.perf_counter()
+        await self.client.create_order("BTC/USDT", "limit", "buy", 1.0, 30000.0)
+        return time.perf_counter() - began
+
+
 async def singly(
-    engine: Engine, situation: Situation, portfolio: Portfolio, count: int, first: int = 0
+    engine: Engine,
+    situation: Situation,
+    portfolio: Portfolio,
+    numbers: range,
+    book_every: int,
+    bare: Bare | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of every step, order by order: the engine's own functions, called as it calls them."""
+    """Seconds of every step, order by order: the engine's own functions, called as it calls them.
+
+    `book_every`: so many answers are booked together, as they are while orders wait (`Dispatch`). `bare`: what a bare
+    client takes, in turns with ours, each after as long a pause as booking makes for the other.
+    """
     taken: dict[str, list[float]] = defaultdict(list)
-    for number in range(first, first + count):
+    answers: list[Answer] = []
+    for number in numbers:
         given = signal(number)
         began = time.perf_counter()
         decisions = decide(portfolio, [given], given.available_at, situation, given.available_at)
         decided = time.perf_counter()
+        assert decisions[0].denial is None, decisions[0].denial
         issued_at = datetime.now(UTC)
         cursor = Cursor(DATASET, given.seq, given.available_at)
         (intent,) = (
             await engine.writer.write(decisions, given.available_at, issued_at, given.available_at, cursor)
         ).values()
         written = time.perf_counter()
-        answer = await engine.sender.place(portfolio, intent, INSTRUMENT, issued_at, time.time())
+        answers.append(await engine.sender.place(portfolio, intent, INSTRUMENT, issued_at, time.time()))
         sent = time.perf_counter()
-        assert answer.accepted, answer.result
-        await engine.sender.book([answer])
-        booked = time.perf_counter()
-        portfolio.working.clear()
-        portfolio.unknown.clear()
-        for name, seconds in zip(
-            STEPS, (decided - began, written - decided, sent - written, booked - sent), strict=True
-        ):
+        assert answers[-1].accepted, answers[-1].result
+        if len(answers) == book_every or number == numbers[-1]:
+            await engine.sender.book(answers)
+            taken["books"].append((time.perf_counter() - sent) / len(answers))
+            answers.clear()
+        for name, seconds in zip(STEPS, (decided - began, written - decided, sent - written), strict=False):
             taken[name].append(seconds)
         taken["to the wire and back"].append(sent - began)
+        portfolio.working.clear()
+        portfolio.unknown.clear()
+        if bare is not None:
+            pause = taken["books"][-1]
+            commit, order = await bare.commit(), await bare.order()
+            taken["bare"].append(commit + order)
+            await asyncio.sleep(pause)
     return taken
+
+
+@asynccontextmanager
+async def bare_client(databases: Databases, peers: Path) -> AsyncIterator[Bare]:
+    import ccxt.async_support
+
+    sys.path.insert(0, str(peers))
+    from ccxt_local import make
+
+    url, _ = databases.group_address(GROUP)
+    client = make(ccxt.async_support.binance)
+    async with await psycopg.AsyncConnection.connect(plain_url(url), autocommit=True) as connection:
+        await connection.execute("create table bare_commit (id bigint primary key, body text)")
+        yield Bare(client, connection)
+    await client.close()
 
 
 async def together(engine: Engine, situation: Situation, crowd: list[Portfolio], round_: int) -> float:
@@ -286,14 +353,16 @@ def show(peers: dict[str, dict[str, Any]], commit: float, found: dict[str, Any])
     ccxt = peer("ccxt.async_support binance, 1 in flight")["us"]["p50"]
     bare = found["users"] / peer("ccxt.async_support binance, 32 in flight")["per_s"]
     own_table = peer("per-user object: ccxt binance, own set_markets")["kb_each"]
-    steps = {name: statistics.median(values) * 1e6 for name, values in found["steps"].items()}
-    way = steps.pop("to the wire and back")
+    stream = {name: statistics.median(values) * 1e6 for name, values in found["stream"].items()}
+    alone = {name: statistics.median(values) * 1e6 for name, values in found["alone"].items()}
+    way, kite = stream["to the wire and back"], peer("kiteconnect place_order, 1")["us"]["p50"]
     rows = [
         ("order, intent to answer (p50)", f"{way:.0f} us", f"ccxt {ccxt:.0f} + commit {commit * 1e6:.0f} us",
          way / (ccxt + commit * 1e6), 1.3),
+        ("the same after a pause, in turns", f"{alone['to the wire and back']:.0f} us",
+         f"ccxt + commit {alone['bare']:.0f} us", alone["to the wire and back"] / alone["bare"], 1.3),
         (f"{found['users']} users, one signal", f"{found['many']:.2f} s", f"bare ccxt {bare:.2f} s", found["many"] / bare, 1.3),
-        ("order, beside kiteconnect (p50)", f"{way:.0f} us", f"{peer('kiteconnect place_order, 1')['us']['p50']:.0f} us",
-         way / peer("kiteconnect place_order, 1")["us"]["p50"], None),
+        ("order, beside kiteconnect (p50)", f"{way:.0f} us", f"{kite:.0f} us", way / kite, None),
         ("memory a user", f"{found['memory'] / 1e6:.3f} MB", f"own table {own_table / 1024:.1f} MB; aim .3 MB",
          found["memory"] / 1e6 / 0.3, 1.0),
     ]  # fmt: skip
@@ -301,14 +370,16 @@ def show(peers: dict[str, dict[str, Any]], commit: float, found: dict[str, Any])
     for name, ours, beside, ratio, aim in rows:
         met = "" if aim is None else ("yes" if ratio <= aim else "NO")
         table.add_row(name, ours, beside, f"{ratio:.2f}", "" if aim is None else f"{aim}", met)
-    where = Table("step of one order", "p50 us", "share", "")
-    whole = sum(steps.values())
-    for name, micros in steps.items():
-        where.add_row(name, f"{micros:.0f}", f"{micros / whole:.0%}", "#" * round(40 * micros / whole))
+    where = Table("step of one order, p50 us", f"booked by {BOOKED_TOGETHER}", "booked before the next", "share", "")
+    whole = sum(alone[name] for name in STEPS)
+    for name in STEPS:
+        share = alone[name] / whole
+        where.add_row(name, f"{stream[name]:.0f}", f"{alone[name]:.0f}", f"{share:.0%}", "#" * round(40 * share))
     console = Console()
     console.print(table, where)
     print(json.dumps({
-        "ratios": {name: round(ratio, 3) for name, _, _, ratio, _ in rows}, "steps_us": {k: round(v) for k, v in steps.items()},
+        "ratios": {name: round(ratio, 3) for name, _, _, ratio, _ in rows},
+        "stream_us": {name: round(stream[name]) for name in STEPS}, "alone_us": {name: round(alone[name]) for name in STEPS},
         "commit_us": round(commit * 1e6), "ccxt_us": round(ccxt), "order_us": round(way), "users_s": round(found["many"], 3),
         "bare_s": round(bare, 3), "memory_kb": round(found["memory"] / 1024),
     }))  # fmt: skip
