@@ -127,8 +127,8 @@ def fills(context: dg.AssetExecutionContext, platform: Platform) -> dg.Materiali
     deps=[fills],
     kinds={"postgres"},
     description="What the group's engine found when it last compared its books with the venues: unknown outcomes, fills that "
-    "came late, orders that are not the platform's and are left alone, and every difference by name. An engine whose books "
-    "differ does not trade.",
+    "came late, orders that are not the platform's and are left alone, and every difference by name. An account whose books "
+    "differ is set aside: it is not traded.",
     check_specs=[
         dg.AssetCheckSpec(
             "books_match", asset="reconciliation", description="A living engine compared lately, and nothing differs."
@@ -149,7 +149,7 @@ def reconciliation(context: dg.AssetExecutionContext, platform: Platform) -> dg.
     return dg.MaterializeResult(
         metadata={
             "compared_at": at.isoformat() if at else "never",
-            **{name: int(found.get(name, 0)) for name in ("open_outcomes", "late_fills", "foreign_orders")},
+            **{name: int(found.get(name, 0)) for name in ("set_aside", "open_outcomes", "late_fills", "foreign_orders")},
             "differences": plots.table(differences),
         },
         check_results=[

@@ -23,6 +23,7 @@ HOUR = timedelta(hours=1)
 FINE = {
     "at": NOW.isoformat(),
     "matches": True,
+    "set_aside": 0,
     "open_outcomes": 1,
     "late_fills": 0,
     "foreign_orders": 2,

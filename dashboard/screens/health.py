@@ -75,8 +75,8 @@ else:
 engines = [row for row in health["leases"] if (row["detail"] or {}).get("reconciliation")]
 if engines:
     st.subheader("Books and venues")
-    st.caption("Every engine compares its books with the venue before it trades, and every minute after; while they differ, "
-               "it does not trade. Orders that are not the platform's are left alone.")  # fmt: skip
+    st.caption("Every engine compares its accounts with the venue before it trades, and ever again; an account that differs "
+               "is set aside, and not traded until it matches. Orders that are not the platform's are left alone.")  # fmt: skip
     compared = pd.DataFrame([row["detail"]["reconciliation"] for row in engines]).assign(
         who=[called(row["name"]) for row in engines],
         books=lambda rows: [["Match"] if matches else ["Differ"] for matches in rows["matches"]],
@@ -89,6 +89,7 @@ if engines:
             "who": tables.words("Engine"),
             "books": tables.status("Books", "Match", "Differ"),
             "at": tables.time("Compared", seconds=True),
+            "set_aside": tables.number("Accounts set aside"),
             "open_outcomes": tables.number("Outcomes unknown"),
             "late_fills": tables.number("Late fills"),
             "foreign_orders": tables.number("Others' orders"),

@@ -164,7 +164,7 @@ class Work:
                         detail={
                             "market_time": self.now.isoformat(), "cursor": self.bars,
                             "reconciliation": {
-                                "at": self.now.isoformat(), "matches": group != "g2", "open_outcomes": 0,
+                                "at": self.now.isoformat(), "matches": group != "g2", "set_aside": int(group == "g2"), "open_outcomes": 0,
                                 "foreign_orders": 3, "late_fills": 0,
                                 "differences": ["a: 2 BTC held by the books, 1 at the venue"] if group == "g2" else [],
                             },

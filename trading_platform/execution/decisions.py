@@ -99,7 +99,8 @@ def decide(
     decisions = [
         _exit(portfolio, signal, holding, market_time, situation)
         for signal in signals
-        if (holding := held[signal.signal_id]) is not None
+        if portfolio.set_aside is None
+        and (holding := held[signal.signal_id]) is not None
         and (situation.leaves(portfolio) or holding.exit_reason(signal.price, market_time))
     ]
     for leaving in decisions:
@@ -185,6 +186,7 @@ def enter(
     wish.standings = counts.standings(portfolio, StrategyId(signal.strategy_id), symbol)
     wish.halted = situation.halted(portfolio)
     wish.flattening = situation.leaves(portfolio)
+    wish.set_aside = portfolio.set_aside
     wish.stale_session = _ended(portfolio, now)
     wish.other_address = _other_address(portfolio)
     wish.duplicate = counts.decided(key)

@@ -16,6 +16,7 @@ class Denial(StrEnum):
     ENGINE_FLATTENING = "ENGINE_FLATTENING"
     BREAKER_OPEN = "BREAKER_OPEN"
     ACCOUNT_NOT_ARMED = "ACCOUNT_NOT_ARMED"
+    BOOKS_DIFFER = "BOOKS_DIFFER"
     AUTH_STALE = "AUTH_STALE"
     ADDRESS_CHANGED = "ADDRESS_CHANGED"
     SIGNAL_UNCERTIFIED = "SIGNAL_UNCERTIFIED"
@@ -72,6 +73,10 @@ ABOUT: Mapping[Denial, About] = {
     ),
     Denial.ACCOUNT_NOT_ARMED: About(
         "A live account that its owner has not armed.", "Its owner arms it by typed confirmation.", exits_too=True
+    ),
+    Denial.BOOKS_DIFFER: About(
+        "The account's books do not match its venue's, or the venue does not answer for it: it is set aside, alone.",
+        "See the difference on the health page; the account is compared again every few seconds, and goes on by itself.",
     ),
     Denial.AUTH_STALE: About(
         "The account's session at the broker has ended or was never begun.", "Log in to the broker again."

@@ -34,13 +34,13 @@ from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
 from trading_platform.execution.portfolio import Portfolio, PositionKey
 from trading_platform.execution.positions import write_equity
-from trading_platform.execution.reconciliation import reconcile, say
+from trading_platform.execution.reconciliation import Reconciliation, say
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.square_off import ending
 from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
-from trading_platform.execution.withdrawal import at_most_held, cancel_entries
+from trading_platform.execution.withdrawal import at_most_held, cancel_entries, held_at_venue
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
@@ -57,7 +57,6 @@ BATCH = 4_000
 POLL_SECONDS = 0.1
 SETTLING_SECONDS = 0.05
 IDLE_SECONDS = 1.0
-RECONCILE_EVERY_SECONDS = 60.0
 SEAL_EVERY_SECONDS = 5.0
 LOOK_AT_BOOKS_EVERY_SECONDS = 5.0
 """In live trading. A replay's books are made from its bars, so they tell nothing that those do not."""
@@ -102,6 +101,9 @@ class Engine:
         self.writer = StepWriter(self.databases, self.lease)
         self.stops = StopKeeper(self.sender, self.writer, self.dataset_id)
         self.hedges = HedgeKeeper(self.sender, self.writer, self.dataset_id)
+        self.reconciliation = Reconciliation(self.sender)
+        self._said: list[str] | None = None
+        """The differences that the alert tells of."""
         self.portfolios: list[Portfolio] = []
         self.instruments: dict[Symbol, Instrument] = {}
         self.cursor = self._cursor_on_disk = 0
@@ -178,8 +180,8 @@ class Engine:
         await self._load()
         await self._look_around()
         await self.lease.show("RECONCILING", accounts=len(self.portfolios))
-        await self._reconcile()
-        reconciled, looked = time.monotonic(), 0.0
+        await self._reconcile(self.portfolios)
+        looked = 0.0
         while not self.stop.is_set():
             if keeping.done():
                 keeping.result()
@@ -194,9 +196,7 @@ class Engine:
                     await self.breakers.look_at_books(self.portfolios, self.instruments, datetime.now(UTC))
                     looked = time.monotonic()
                 await self._protect()
-            if time.monotonic() - reconciled > RECONCILE_EVERY_SECONDS:
-                await self._reconcile()
-                reconciled = time.monotonic()
+            await self._reconcile(self.reconciliation.due(self.portfolios))
             if not await self._consume():
                 await self._settle_open()
                 if time.monotonic() - self._acked_at > IDLE_SECONDS:
@@ -226,22 +226,23 @@ class Engine:
             self.instruments |= await venue.instruments()  # one table for all accounts of a kind
         stay_in_memory()
 
-    async def _reconcile(self) -> None:
-        """Compare with the venue; trade only while everything matches."""
-        said: list[str] | None = None
-        while not self.stop.is_set():
-            found = await reconcile(self.sender, self.portfolios, self.instruments, self._now(), self._clock_seconds())
-            state = (FLATTENING if self.directives.flattening else RUNNING) if found.matches else "HALTED"
-            await self.lease.show(state, reconciliation=found.shown())
-            metrics.ENGINE_STATE.labels(self.group_id).set(found.matches)
-            if found.differences != said:
-                said = found.differences
+    async def _reconcile(self, portfolios: Sequence[Portfolio]) -> None:
+        """Compare accounts with the venue; while nothing matches at all, wait until something does."""
+        while portfolios and not self.stop.is_set():
+            await self.reconciliation.compare(portfolios, self.instruments, self._now(), self._clock_seconds())
+            found = self.reconciliation.result(self.portfolios)
+            running = FLATTENING if self.directives.flattening else RUNNING
+            await self.lease.show("HALTED" if found.nothing_matches else running, reconciliation=found.shown())
+            metrics.ENGINE_STATE.labels(self.group_id).set(not found.nothing_matches)
+            if found.differences != self._said:
+                self._said = found.differences
                 await say(found, self.databases, self.lease, self.dataset_id)
-                if said:
+                if found.differences:
                     log.warning("reconciliation_differs", group=self.group_id, **found.shown())
-            if found.matches:
+            if not found.nothing_matches:
                 return
             await self._pause(RETRY_SECONDS)
+            portfolios = self.portfolios
 
     async def _settle_open(self, *, all_now: bool = False) -> None:
         for portfolio in self.portfolios:
@@ -317,10 +318,11 @@ class Engine:
         """A stop under every position; what cannot have one, or ends today, is left at the market; and what is hedged."""
         if self.market_time is None:
             return
-        await self._leave(ending(self.portfolios, self._market_now()))
-        staying = [each for each in self.portfolios if not self.directives.situation.leaves(each)]
+        traded = [each for each in self.portfolios if each.set_aside is None]
+        await self._leave(ending(traded, self._market_now()))
+        staying = [each for each in traded if not self.directives.situation.leaves(each)]
         await self._leave(await self.stops.protect(staying, self.instruments, self.market_time, self._clock_seconds()))
-        await self.hedges.follow(self.portfolios, self.directives.situation, self.market_time, self._clock_seconds())
+        await self.hedges.follow(traded, self.directives.situation, self.market_time, self._clock_seconds())
 
     async def _settle_step(self) -> None:
         """Where the market stands still for us: wait until nothing of this step is unsettled."""
@@ -398,8 +400,8 @@ class Engine:
             portfolio = next(each for each in self.portfolios if each.account_id == account_id)
             exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys)
             exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
-            if exits:
-                decisions += at_most_held(exits, await portfolio.venue.balances(), self.instruments)
+            if exits and (there := await held_at_venue(portfolio)) is not None:
+                decisions += at_most_held(exits, there, self.instruments)
         if decisions:
             await self._carry_out(decisions, self.market_time, self.cursor)
 

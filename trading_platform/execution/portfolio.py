@@ -102,6 +102,8 @@ class Portfolio:
     """Symbols with an order whose outcome is unknown."""
     working: set[Symbol] = field(default_factory=set)
     """Symbols with an order that the venue has, but has not finished: one that waits for the next session."""
+    set_aside: str | None = None
+    """Why nothing is decided for the account (`reconciliation.py`); None where books and venue match."""
     trading_day: date | None = None
     orders_today: int = 0
     net_today: Decimal = ZERO

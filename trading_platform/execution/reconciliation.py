@@ -1,15 +1,21 @@
-"""Books against the venue: before trading, and ever again while trading.
+"""Books against the venue: before an account is traded, and ever again while it is.
 
 Unfinished orders are settled by asking for them; holdings are compared with balances; an order of ours that works at the
 venue while the books have finished it is a difference; orders that are not ours are counted and left alone. A question
-without an answer is a failed reconciliation, never "nothing there". Differences are named; nothing is repaired in a way
+without an answer is a failed comparison, never "nothing there". Differences are named; nothing is repaired in a way
 that could add risk.
+
+An account whose books differ, or that its venue does not answer for, is set aside: nothing is decided for it but what a
+halt asks for, until a later comparison matches. The group's other accounts go on.
 """
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import itemgetter
 
 from sqlalchemy import select
 
@@ -21,37 +27,64 @@ from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.trail import ACTOR
-from trading_platform.identifiers import DatasetId, Symbol
+from trading_platform.identifiers import AccountId, DatasetId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability.alerts import raise_alert, resolve_alert
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent, Outbox
+from trading_platform.venues.port import AuthLostError, QueryFailedError
 
 ZERO = Decimal(0)
 
 
+AT_ONCE = 16
+AGAIN_SECONDS = 5.0
+"""For an account that is set aside."""
+EVERY_SECONDS = 60.0
+SECONDS_AN_ACCOUNT = 2.0
+"""A venue counts questions by address: many accounts are compared one after the other, each the more seldom."""
+
+
 @dataclass
-class Reconciled:
-    """What a comparison found; `matches` is what an engine needs to trade.
+class Compared:
+    """What the last comparison of one account found."""
 
-    An order whose outcome is unknown blocks its own symbol for its own account, and nobody else.
-    """
-
-    at: datetime
     open_outcomes: int = 0
     foreign_orders: int = 0
     late_fills: int = 0
     """Orders that had ended, and of which the venue told more; that is in the books now."""
     differences: list[str] = field(default_factory=list)
+    unanswered: QueryFailedError | None = None
+
+
+@dataclass
+class Reconciled:
+    """The last comparisons of a group's accounts; `matches` says that all did.
+
+    An order whose outcome is unknown blocks its own symbol for its own account, and is no difference.
+    """
+
+    at: datetime
+    accounts: int
+    set_aside: int
+    open_outcomes: int
+    foreign_orders: int
+    late_fills: int
+    differences: list[str]
 
     @property
     def matches(self) -> bool:
         return not self.differences
 
+    @property
+    def nothing_matches(self) -> bool:
+        return self.accounts > 0 and self.set_aside == self.accounts
+
     def shown(self) -> dict[str, object]:
         return {
             "at": self.at.isoformat(),
             "matches": self.matches,
+            "set_aside": self.set_aside,
             "open_outcomes": self.open_outcomes,
             "foreign_orders": self.foreign_orders,
             "late_fills": self.late_fills,
@@ -59,27 +92,97 @@ class Reconciled:
         }
 
 
-async def reconcile(
-    sender: Sender, portfolios: Sequence[Portfolio], instruments: Mapping[Symbol, Instrument], now: datetime | None,
-    clock_seconds: float,
-) -> Reconciled:  # fmt: skip
-    """Compare every account of the group. Raises `QueryFailedError` where the venue does not answer."""
-    result = Reconciled(datetime.now(UTC))
-    for portfolio in portfolios:
-        await portfolio.venue.measure_route()
-        result.open_outcomes += await sender.settle(portfolio, instruments, now, clock_seconds, all_now=True)
-        result.late_fills += await take_late_fills(sender, [portfolio], instruments, all_now=True)
-        balances = await portfolio.venue.balances()
-        portfolio.cash = balances.get(portfolio.currency, ZERO)
-        result.differences += compare(portfolio, balances, instruments)
-        working = await portfolio.venue.open_client_order_ids()
-        ours = {name for name in working if name.startswith(OUR_PREFIX)}
-        result.foreign_orders += len(working - ours)
-        result.differences += [
-            f"{portfolio.account_id}: order {name} works at the venue, but {what}"
-            for name, what in sorted((await _not_open(sender, portfolio, ours)).items())
+@dataclass
+class Reconciliation:
+    """Compares a group's accounts, for the engine that holds the lease, and sets aside those that do not match."""
+
+    sender: Sender
+    _found: dict[AccountId, Compared] = field(default_factory=dict)
+    _looked: dict[AccountId, float] = field(default_factory=dict)
+
+    def due(self, portfolios: Sequence[Portfolio]) -> list[Portfolio]:
+        """Whose turn it is now: the longest waiting first, so many as are compared at once."""
+        every, now = max(EVERY_SECONDS, SECONDS_AN_ACCOUNT * len(portfolios)), time.monotonic()
+        waiting = [
+            (looked, portfolio)
+            for portfolio in portfolios
+            if now - (looked := self._looked.get(portfolio.account_id, 0.0))
+            > (every if portfolio.set_aside is None else AGAIN_SECONDS)
         ]
-    return result
+        return [portfolio for _, portfolio in sorted(waiting, key=itemgetter(0))[:AT_ONCE]]
+
+    async def compare(
+        self, portfolios: Sequence[Portfolio], instruments: Mapping[Symbol, Instrument], now: datetime | None,
+        clock_seconds: float,
+    ) -> None:  # fmt: skip
+        """Compare these accounts, several at once. Raises `AuthLostError`, and whatever is wrong with our own books."""
+        lanes = asyncio.Semaphore(AT_ONCE)
+
+        async def one(portfolio: Portfolio) -> None:
+            async with lanes:
+                try:
+                    found = await reconcile(self.sender, portfolio, instruments, now, clock_seconds)
+                except AuthLostError:
+                    raise
+                except QueryFailedError as error:
+                    found = Compared(unanswered=error)
+            self._found[portfolio.account_id] = found
+            self._looked[portfolio.account_id] = time.monotonic()
+            portfolio.set_aside = _why(found)
+
+        for trouble in await asyncio.gather(*map(one, portfolios), return_exceptions=True):
+            if trouble is not None:  # only now: no order may be on its way when a session ends
+                raise trouble
+
+    def result(self, portfolios: Sequence[Portfolio]) -> Reconciled:
+        """What is known of a group's accounts. Raises `QueryFailedError` where its venue answered for none of them."""
+        known = [self._found[each.account_id] for each in portfolios if each.account_id in self._found]
+        silent = [each.unanswered for each in known if each.unanswered is not None]
+        if silent and len(silent) == len(portfolios):
+            raise silent[0]
+        return Reconciled(
+            datetime.now(UTC),
+            len(portfolios),
+            sum(portfolio.set_aside is not None for portfolio in portfolios),
+            sum(each.open_outcomes for each in known),
+            sum(each.foreign_orders for each in known),
+            sum(each.late_fills for each in known),
+            [line for portfolio in portfolios for line in self._lines(portfolio)],
+        )
+
+    def _lines(self, portfolio: Portfolio) -> list[str]:
+        found = self._found.get(portfolio.account_id)
+        if found is None:
+            return []
+        if found.unanswered is not None:
+            return [f"{portfolio.account_id}: not compared, {found.unanswered}"[:300]]
+        return found.differences
+
+
+def _why(found: Compared) -> str | None:
+    if found.unanswered is not None:
+        return "the venue does not answer"
+    return "books and venue differ" if found.differences else None
+
+
+async def reconcile(
+    sender: Sender, portfolio: Portfolio, instruments: Mapping[Symbol, Instrument], now: datetime | None,
+    clock_seconds: float,
+) -> Compared:  # fmt: skip
+    """Compare one account. Raises `QueryFailedError` where the venue does not answer."""
+    await portfolio.venue.measure_route()
+    open_outcomes = await sender.settle(portfolio, instruments, now, clock_seconds, all_now=True)
+    late = await take_late_fills(sender, [portfolio], instruments, all_now=True)
+    balances = await portfolio.venue.balances()
+    portfolio.cash = balances.get(portfolio.currency, ZERO)
+    differences = compare(portfolio, balances, instruments)
+    working = await portfolio.venue.open_client_order_ids()
+    ours = {name for name in working if name.startswith(OUR_PREFIX)}
+    differences += [
+        f"{portfolio.account_id}: order {name} works at the venue, but {what}"
+        for name, what in sorted((await _not_open(sender, portfolio, ours)).items())
+    ]
+    return Compared(open_outcomes, len(working - ours), late, differences)
 
 
 async def _not_open(sender: Sender, portfolio: Portfolio, names: set[str]) -> dict[str, str]:

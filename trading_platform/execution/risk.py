@@ -60,6 +60,8 @@ class Wish:
     """The breaker that is open. Asked last: where one lets a few orders through to see, each of them must go out."""
     flattening: bool = False
     armed: bool = True
+    set_aside: str | None = None
+    """Why the account is set aside, where its books do not match the venue's."""
     stale_session: str | None = None
     """Why the session at the broker is not believed to hold."""
     other_address: str | None = None
@@ -103,6 +105,8 @@ def _state_rules(wish: Wish) -> Iterator[str]:
         yield said(Denial.HALT_ACTIVE, scope=wish.halted)
     if wish.flattening:
         yield said(Denial.ENGINE_FLATTENING)
+    if wish.set_aside is not None:
+        yield said(Denial.BOOKS_DIFFER, why=wish.set_aside)
     if wish.stale_session is not None:
         yield said(Denial.AUTH_STALE, session=wish.stale_session)
     if wish.other_address is not None:

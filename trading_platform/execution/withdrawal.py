@@ -21,7 +21,7 @@ from trading_platform.identifiers import ClientOrderId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent, Outbox
-from trading_platform.venues.port import Refused
+from trading_platform.venues.port import AuthLostError, QueryFailedError, Refused
 
 ZERO = Decimal(0)
 log = structlog.get_logger(__name__)
@@ -56,6 +56,17 @@ async def cancel_entries(
         if isinstance(answer, Refused):
             log.info("cancel_refused", intent_id=intent.intent_id, code=answer.code, text=answer.text[:200])
     return len(entries)
+
+
+async def held_at_venue(portfolio: Portfolio) -> Mapping[str, Decimal] | None:
+    """`OrderVenue.balances`; None where it does not answer, which is no reason to keep other accounts waiting."""
+    try:
+        return await portfolio.venue.balances()
+    except AuthLostError:
+        raise
+    except QueryFailedError as error:
+        log.warning("nothing_known_to_flatten", account=portfolio.account_id, error=str(error)[:300])
+        return None
 
 
 def at_most_held(
