@@ -123,7 +123,9 @@ class StopKeeper:
 
         async def one(portfolio: Portfolio) -> None:
             try:
-                waiting = await portfolio.venue.open_client_order_ids()
+                waiting = await portfolio.venue.open_client_order_ids(
+                    {stop.contract for stop in portfolio.stops.values()}
+                )
             except QueryFailedError as error:  # nothing is known of them, and nothing is sold beside them
                 log.warning("stops_not_seen", account=portfolio.account_id, error=str(error)[:300])
                 return

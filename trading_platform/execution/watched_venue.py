@@ -103,8 +103,8 @@ class WatchedVenue:
     async def books(self, contracts: Collection[Symbol]) -> Mapping[Symbol, TopOfBook]:
         return await self._asked(self.venue.books(contracts))
 
-    async def open_client_order_ids(self) -> set[str]:
-        return await self._asked(self.venue.open_client_order_ids())
+    async def open_client_order_ids(self, contracts: Collection[Symbol] | None = None) -> set[str]:
+        return await self._asked(self.venue.open_client_order_ids(contracts))
 
     async def close(self) -> None:
         await self.venue.close()

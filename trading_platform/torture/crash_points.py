@@ -20,6 +20,7 @@ from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.watched_venue import WatchedVenue
+from trading_platform.venues.wire import Connection, Wire
 
 REACHES_THE_WIRE_SECONDS = 0.05
 
@@ -34,6 +35,14 @@ def posts_an_order(response: aiohttp.ClientResponse, *_: Any) -> bool:
 
 def is_about_to_post(session: aiohttp.ClientSession, method: str, url: object, *_: Any) -> bool:
     return method.upper() == "POST" and "/order" in str(url)
+
+
+def asks_for_an_order(wire: object, method: str, *_: Any) -> bool:
+    return method == "POST"
+
+
+def writes_a_post(connection: object, request: bytes, *_: Any) -> bool:
+    return request.startswith(b"POST ")
 
 
 def has_any(owner: object, things: Sized, *_: Any) -> bool:
@@ -51,7 +60,7 @@ def writes_stops(writer: object, rows: Sequence[Mapping[str, Any]], *_: Any) -> 
 @dataclass(frozen=True)
 class Point:
     """`owner.name` is a coroutine function; death comes before it is called, after it has returned or during its first
-    wait (`when`), if `applies`."""
+    wait (`when`), if `applies`; `on_the_wire`: when what was written can have reached the other side."""
 
     owner: Any
     name: str
@@ -66,9 +75,19 @@ SEND_POINTS: dict[str, tuple[Point, ...]] = {
     "being written, whether committed or not": (Point(StepWriter, "write_rows", "during", has_any),),
     "SENDING committed, nothing sent": (Point(Sender, "place", "before"),),
     "before the door": (Point(WatchedVenue, "place_market", "before"),),
-    "signed, not on the wire": (Point(aiohttp.ClientSession, "_request", "before", is_about_to_post),),
-    "bytes on the wire, answer not read": (Point(aiohttp.ClientResponse, "start", "before", posts_an_order, True),),
-    "answer read, not understood": (Point(aiohttp.ClientResponse, "read", "after", posts_an_order),),
+    # Of each venue's own way to the wire: Binance's, then Zerodha's.
+    "signed, not on the wire": (
+        Point(Wire, "ask", "before", asks_for_an_order),
+        Point(aiohttp.ClientSession, "_request", "before", is_about_to_post),
+    ),
+    "bytes on the wire, answer not read": (
+        Point(Connection, "ask", "during", writes_a_post, on_the_wire=True),
+        Point(aiohttp.ClientResponse, "start", "before", posts_an_order, on_the_wire=True),
+    ),
+    "answer read, not understood": (
+        Point(Wire, "ask", "after", asks_for_an_order),
+        Point(aiohttp.ClientResponse, "read", "after", posts_an_order),
+    ),
     "answer understood": (Point(WatchedVenue, "place_market", "after"),),
     "before the books": (Point(Sender, "book", "before"),),
     "fill written, not committed": (Point(books, "_insert_fills", "after", has_any),),
@@ -124,7 +143,7 @@ def _patch(point: Point, state: dict[str, bool], signum: int) -> None:
             _strike(state, signum)
         running = asyncio.ensure_future(original(*arguments, **named))
         if point.when == "during" and here and state["armed"]:
-            await asyncio.sleep(0)
+            await asyncio.sleep(REACHES_THE_WIRE_SECONDS if point.on_the_wire else 0)
             _strike(state, signum)
         result = await running
         if point.when == "after" and here and state["armed"]:

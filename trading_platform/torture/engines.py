@@ -105,13 +105,13 @@ def _be_an_engine(order: dict[str, Any]) -> None:
 
 def _shorten(lease_seconds: float) -> None:
     """Leases, receive windows and probes of seconds: what a lease of ten seconds survives, one of two does."""
-    from trading_platform.execution import engine, lease, probes, sender
+    from trading_platform.execution import engine, lease, probes, reconciliation, sender
     from trading_platform.venues import binance
 
     lease.TTL = timedelta(seconds=lease_seconds)
     setattr(engine, "RENEW_EVERY_SECONDS", RENEW_SECONDS)  # noqa: B010 - imported there, and read there
     engine.RETRY_SECONDS = 0.2
-    engine.RECONCILE_EVERY_SECONDS = 3.0
+    reconciliation.EVERY_SECONDS, reconciliation.AGAIN_SECONDS = 3.0, 0.2
     probes.GAPS_SECONDS = PROBES
     setattr(sender, "FIRST_PROBE_SECONDS", PROBES[0])  # noqa: B010 - as above
     binance.RECV_WINDOW = timedelta(seconds=RECEIVE_WINDOW_SECONDS)

@@ -199,8 +199,11 @@ class OrderVenue(Protocol):
         """The best prices now of contracts that trade continuously now; others are not in it."""
         ...
 
-    async def open_client_order_ids(self) -> set[str]:
-        """Client order ids of all working orders, also of those that others placed."""
+    async def open_client_order_ids(self, contracts: Collection[Symbol] | None = None) -> set[str]:
+        """Client order ids of all working orders, also of those that others placed.
+
+        `contracts`: it is enough to tell of orders in these, where that is the cheaper question.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -48,7 +48,7 @@ class Wire:
         self._host, self._tls = parts.hostname, tls if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._name = parts.netloc.rpartition("@")[2]
-        self._idle: list[tuple[float, _Connection]] = []
+        self._idle: list[tuple[float, Connection]] = []
         self._closed = False
 
     async def ask(self, method: str, target: str, headers: Mapping[str, str], body: str = "") -> Reply:
@@ -76,7 +76,7 @@ class Wire:
         while self._idle:
             self._idle.pop()[1].abort()
 
-    def _kept(self) -> "_Connection | None":
+    def _kept(self) -> "Connection | None":
         while self._idle:
             since, connection = self._idle.pop()
             if connection.reusable and time.monotonic() - since < KEEP_SECONDS:
@@ -84,13 +84,13 @@ class Wire:
             connection.abort()
         return None
 
-    async def _connected(self) -> "_Connection":
+    async def _connected(self) -> "Connection":
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
+        _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         return connection
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One question at a time."""
 
     def __init__(self) -> None:
@@ -106,14 +106,14 @@ class _Connection(asyncio.Protocol):
     def reusable(self) -> bool:
         return self._kept and self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, request: bytes) -> "asyncio.Future[Reply]":
+    async def ask(self, request: bytes) -> Reply:
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the connection was closed before anything was sent")
         self._answer = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self.on_message_begin()
         self._transport.write(request)
-        return self._answer
+        return await self._answer
 
     def abort(self) -> None:
         if self._transport is not None:

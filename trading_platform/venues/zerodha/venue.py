@@ -338,7 +338,7 @@ class ZerodhaVenue:
             _BANDS[self.transport.root].heard(named[name], quote, now)
         return {named[name]: quote.top for name, quote in quotes.items()}
 
-    async def open_client_order_ids(self) -> set[str]:
+    async def open_client_order_ids(self, contracts: Collection[Symbol] | None = None) -> set[str]:
         working = [row for row in await self._ask("/orders") if state_of(row) in ("WORKING", "PARTIALLY_FILLED")]
         tags = [str(row.get("tag") or row["order_id"]) for row in working]
         return {self._names.get(tag, OURS_BUT_UNKNOWN + tag if tag.startswith(TAG_PREFIX) else tag) for tag in tags}
