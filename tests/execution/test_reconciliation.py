@@ -152,7 +152,7 @@ async def test_many_accounts_take_turns_and_those_set_aside_come_first(
     names = [f"a{number:02}" for number in range(40)]
     async with exchange(**{name: {"USDT": "1"} for name in names}) as market:
         async with group(platform, market, *names) as (made, accounts):
-            assert len(made.due(accounts)) == reconciliation_module.AT_ONCE
+            assert len(made.due(accounts)) == reconciliation_module.LANES
             await compare(made, accounts)
             clock = [reconciliation_module.time.monotonic()]
             monkeypatch.setattr(reconciliation_module.time, "monotonic", lambda: clock[0])
@@ -163,7 +163,7 @@ async def test_many_accounts_take_turns_and_those_set_aside_come_first(
             assert made.due(accounts) == [accounts[7]], "forty accounts are not compared every minute"
             clock[0] += 10
             turns = made.due(accounts)
-            assert len(turns) == reconciliation_module.AT_ONCE
+            assert len(turns) == reconciliation_module.LANES
             before = market.asked
             await compare(made, turns)
             assert market.asked - before == 3 * len(turns)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from trading_platform.compliance.audit import SealBusyError, seal
 from trading_platform.execution.accounts import load_portfolios
+from trading_platform.execution.at_once import at_once
 from trading_platform.execution.breaker_board import BreakerBoard, tell_losses
 from trading_platform.execution.clock import MarketClock
 from trading_platform.execution.decisions import Decision, decide, flatten, in_turn
@@ -41,7 +42,7 @@ from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
 from trading_platform.execution.withdrawal import at_most_held, cancel_entries, held_at_venue
-from trading_platform.identifiers import DatasetId, GroupId, Symbol
+from trading_platform.identifiers import AccountId, DatasetId, GroupId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
 from trading_platform.observability.heartbeat import beat_async
@@ -245,11 +246,10 @@ class Engine:
             portfolios = self.portfolios
 
     async def _settle_open(self, *, all_now: bool = False) -> None:
-        for portfolio in self.portfolios:
-            if portfolio.unsettled:
-                await self.sender.settle(
-                    portfolio, self.instruments, self._now(), self._clock_seconds(), all_now=all_now
-                )
+        await at_once(self._settle(portfolio, all_now=all_now) for portfolio in self.portfolios if portfolio.unsettled)
+
+    async def _settle(self, portfolio: Portfolio, *, all_now: bool) -> None:
+        await self.sender.settle(portfolio, self.instruments, self._now(), self._clock_seconds(), all_now=all_now)
 
     # --- signals -----------------------------------------------------------------------------------------------------
 
@@ -310,9 +310,12 @@ class Engine:
 
     async def _end_entries(self, symbols: set[Symbol]) -> None:
         """Take back what is left of entries whose bar is over: what they filled can then be protected and left."""
-        for portfolio in self.portfolios:
+
+        async def end(portfolio: Portfolio) -> None:
             if await cancel_entries(self.databases, self.lease, portfolio, "its bar is over", symbols):
-                await self.sender.settle(portfolio, self.instruments, self._now(), self._clock_seconds(), all_now=True)
+                await self._settle(portfolio, all_now=True)
+
+        await at_once(end(portfolio) for portfolio in self.portfolios if portfolio.working)
 
     async def _protect(self) -> None:
         """A stop under every position; what cannot have one, or ends today, is left at the market; and what is hedged."""
@@ -369,9 +372,8 @@ class Engine:
 
     async def _withdraw(self) -> None:
         """What halts ask for beside keeping entries back: cancel those that work, and leave what is held."""
-        for portfolio in self.portfolios:
-            if self.directives.latches.asks(portfolio, self.group_id, "cancel"):
-                await cancel_entries(self.databases, self.lease, portfolio, "a halt asks for it")
+        asked = (each for each in self.portfolios if self.directives.latches.asks(each, self.group_id, "cancel"))
+        await at_once(cancel_entries(self.databases, self.lease, each, "a halt asks for it") for each in asked)
         await self._flatten()
 
     async def _flatten(self) -> None:
@@ -394,16 +396,23 @@ class Engine:
                 .order_by(Signal.symbol, Signal.seq.desc())
             )  # fmt: skip
             latest = {Symbol(row.symbol): row for row in rows}
-        decisions: list[Decision] = []
-        for account_id, own in groupby(positions, key=lambda position: position[0].account_id):
-            keys = {key for _, key in own}
-            portfolio = next(each for each in self.portfolios if each.account_id == account_id)
-            exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys)
-            exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
-            if exits and (there := await held_at_venue(portfolio)) is not None:
-                decisions += at_most_held(exits, there, self.instruments)
-        if decisions:
+        keys: dict[AccountId, set[PositionKey]] = {}
+        for portfolio, key in positions:
+            keys.setdefault(portfolio.account_id, set()).add(key)
+        leaving = [portfolio for portfolio in self.portfolios if portfolio.account_id in keys]
+        exits = await at_once(self._exits(each, keys[each.account_id], latest) for each in leaving)
+        if decisions := [decision for own in exits for decision in own]:
             await self._carry_out(decisions, self.market_time, self.cursor)
+
+    async def _exits(
+        self, portfolio: Portfolio, keys: Collection[PositionKey], latest: Mapping[Symbol, Signal]
+    ) -> list[Decision]:
+        """Of one account's positions, without the stops in their way, and of no more than its venue says is there."""
+        assert self.market_time is not None
+        exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys)
+        exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
+        there = await held_at_venue(portfolio) if exits else None
+        return at_most_held(exits, there, self.instruments) if there is not None else []
 
     # --- what surrounds trading --------------------------------------------------------------------------------------
 

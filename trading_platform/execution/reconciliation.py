@@ -9,7 +9,6 @@ An account whose books differ, or that its venue does not answer for, is set asi
 halt asks for, until a later comparison matches. The group's other accounts go on.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from operator import itemgetter
 from sqlalchemy import select
 
 from trading_platform.compliance.audit import record
+from trading_platform.execution.at_once import LANES, at_once
 from trading_platform.execution.books import SETTLING
 from trading_platform.execution.decisions import OUR_PREFIX
 from trading_platform.execution.late_fills import take_late_fills
@@ -37,7 +37,6 @@ from trading_platform.venues.port import AuthLostError, QueryFailedError
 ZERO = Decimal(0)
 
 
-AT_ONCE = 16
 AGAIN_SECONDS = 5.0
 """For an account that is set aside."""
 EVERY_SECONDS = 60.0
@@ -109,30 +108,26 @@ class Reconciliation:
             if now - (looked := self._looked.get(portfolio.account_id, 0.0))
             > (every if portfolio.set_aside is None else AGAIN_SECONDS)
         ]
-        return [portfolio for _, portfolio in sorted(waiting, key=itemgetter(0))[:AT_ONCE]]
+        return [portfolio for _, portfolio in sorted(waiting, key=itemgetter(0))[:LANES]]
 
     async def compare(
         self, portfolios: Sequence[Portfolio], instruments: Mapping[Symbol, Instrument], now: datetime | None,
         clock_seconds: float,
     ) -> None:  # fmt: skip
         """Compare these accounts, several at once. Raises `AuthLostError`, and whatever is wrong with our own books."""
-        lanes = asyncio.Semaphore(AT_ONCE)
 
         async def one(portfolio: Portfolio) -> None:
-            async with lanes:
-                try:
-                    found = await reconcile(self.sender, portfolio, instruments, now, clock_seconds)
-                except AuthLostError:
-                    raise
-                except QueryFailedError as error:
-                    found = Compared(unanswered=error)
+            try:
+                found = await reconcile(self.sender, portfolio, instruments, now, clock_seconds)
+            except AuthLostError:
+                raise
+            except QueryFailedError as error:
+                found = Compared(unanswered=error)
             self._found[portfolio.account_id] = found
             self._looked[portfolio.account_id] = time.monotonic()
             portfolio.set_aside = _why(found)
 
-        for trouble in await asyncio.gather(*map(one, portfolios), return_exceptions=True):
-            if trouble is not None:  # only now: no order may be on its way when a session ends
-                raise trouble
+        await at_once(map(one, portfolios))
 
     def result(self, portfolios: Sequence[Portfolio]) -> Reconciled:
         """What is known of a group's accounts. Raises `QueryFailedError` where its venue answered for none of them."""

@@ -23,13 +23,14 @@ import structlog
 from sqlalchemy import select
 
 from trading_platform.execution import trail
+from trading_platform.execution.at_once import at_once
 from trading_platform.execution.decisions import OUR_PREFIX, Decision
 from trading_platform.execution.dispatch import Dispatch
 from trading_platform.execution.intents import StepWriter, intent_of
 from trading_platform.execution.kill_switch import Target, set_halt
 from trading_platform.execution.portfolio import BEYOND, Holding, Portfolio, PositionKey
 from trading_platform.execution.sender import Sender
-from trading_platform.identifiers import ClientOrderId, DatasetId, IntentId, Symbol, content_id
+from trading_platform.identifiers import AccountId, ClientOrderId, DatasetId, IntentId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability.alerts import raise_alert_async, resolve_alert_async
 from trading_platform.storage.group import Intent, Order
@@ -132,7 +133,7 @@ class StopKeeper:
             if any(stop.client_order_id not in waiting for stop in portfolio.stops.values()):
                 await self.sender.settle(portfolio, instruments, now, clock_seconds, all_now=True)
 
-        await asyncio.gather(*(one(portfolio) for portfolio in portfolios if portfolio.stops))
+        await at_once(one(portfolio) for portfolio in portfolios if portfolio.stops)
 
     async def make_way(
         self, decisions: Sequence[Decision], instruments: Mapping[Symbol, Instrument], now: datetime | None,
@@ -143,20 +144,33 @@ class StopKeeper:
         A stop that has gone off in the meantime leaves less to sell, or nothing; the exit of a stop whose end is not known
         waits for the next bar, protected by it.
         """
-        free = []
-        for decision in decisions:
+        blocked: dict[AccountId, list[int]] = {}
+        after: list[Decision | None] = list(decisions)
+        for place, decision in enumerate(decisions):
             held = decision.holding
-            if held is None or decision.denial is not None or held.key not in decision.portfolio.stops:
-                free.append(decision)
-                continue
-            await self._withdraw(decision.portfolio, held.key, instruments, now, clock_seconds)
-            left = decision.portfolio.holdings.get(held.key)
-            if left is None or left.symbol in decision.portfolio.unsettled or held.key in decision.portfolio.stops:
-                log.info("exit_left_to_stop", account=decision.portfolio.account_id, symbol=held.symbol)
-                continue
-            quantity = min(decision.quantity, instruments[left.contract].round_quantity(left.quantity))
-            free.append(replace(decision, quantity=quantity))
-        return free
+            if held is not None and decision.denial is None and held.key in decision.portfolio.stops:
+                blocked.setdefault(decision.portfolio.account_id, []).append(place)
+
+        async def one(places: Sequence[int]) -> None:
+            for place in places:
+                after[place] = await self._freed(decisions[place], instruments, now, clock_seconds)
+
+        await at_once(map(one, blocked.values()))
+        return [each for each in after if each is not None]
+
+    async def _freed(
+        self, decision: Decision, instruments: Mapping[Symbol, Instrument], now: datetime | None, clock_seconds: float
+    ) -> Decision | None:
+        """An exit whose stop is out of the way; None where there is nothing more to sell, or the stop would not go."""
+        held, portfolio = decision.holding, decision.portfolio
+        assert held is not None
+        await self._withdraw(portfolio, held.key, instruments, now, clock_seconds)
+        left = portfolio.holdings.get(held.key)
+        if left is None or left.symbol in portfolio.unsettled or held.key in portfolio.stops:
+            log.info("exit_left_to_stop", account=portfolio.account_id, symbol=held.symbol)
+            return None
+        quantity = min(decision.quantity, instruments[left.contract].round_quantity(left.quantity))
+        return replace(decision, quantity=quantity)
 
     async def protect(
         self, portfolios: Sequence[Portfolio], instruments: Mapping[Symbol, Instrument], market_time: datetime,
