@@ -69,6 +69,16 @@ def connect() -> None:
             attempt(lambda: data.connect(venue, key, secret, address.strip() or None))
 
 
+def set_aside(account_id: str) -> None:
+    """Why an engine does not trade the account, where its books differ from the venue's."""
+    for lease in data.health(view.viewer)["leases"]:
+        compared = (lease["detail"] or {}).get("reconciliation") or {}
+        for line in compared.get("differences", []):
+            if line.partition(":")[0] == account_id:
+                st.warning(f"**Set aside, not traded until books and venue match.** {line.partition(': ')[2]}",
+                           icon=":material/sync_problem:")  # fmt: skip
+
+
 view = data.view()
 st.title("Accounts")
 if refusal := st.session_state.pop("account_refused", None):
@@ -84,6 +94,7 @@ for account in found:
             f"**{names.VENUES.get(account['venue'], account['venue'])}** · {kind} · {account['currency']} · "
             f"`{account['account_id']}` · since {names.moment(account['created_at'])}"
         )
+        set_aside(account["account_id"])
         if account["kind"] == "live" and view.is_own:
             session_of(account)
             armed(account)

@@ -59,6 +59,7 @@ daily, strategies = data.daily_pnl(view), data.strategy_pnl(view)
 if daily.empty or strategies.empty:
     st.caption("No closed trade is in the reports yet. The newest ones are under Orders; reports follow every pass.")
     st.stop()
+st.caption("From the reports, which follow every pass: the figures above are newer.")
 for currency, days in daily.groupby("currency"):
     rows = strategies[strategies["currency"] == currency]
     trades = int(rows["trades"].sum())

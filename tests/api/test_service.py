@@ -12,16 +12,20 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import delete, select, update
 
 from tests.api.conftest import PASSWORD, Api
 from trading_platform.accounts.limits import READS, WRITES
 from trading_platform.api.application import create_app
+from trading_platform.identifiers import GroupId
 from trading_platform.observability import metrics
 from trading_platform.observability.alerts import raise_alert
 from trading_platform.observability.heartbeat import beat
 from trading_platform.settings import Settings
 from trading_platform.stack.servers import Valkey, free_port, running
+from trading_platform.storage.control import ServiceStatus
 from trading_platform.storage.databases import Databases
+from trading_platform.storage.group import Account, EngineLease
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +168,35 @@ async def test_health_shows_beats_and_leases_to_those_who_may_see_them(api: Api)
     assert [(lease["name"], lease["valid"]) for lease in seen["leases"]] == [("engine:g1", True)]
     everything = (await api.client.get("/api/health/services", headers=builder)).json()["leases"]
     assert {lease["name"] for lease in everything} == {"engine:g1", "engine:g2"}
+
+
+async def test_traders_read_nothing_of_others_accounts_in_what_an_engine_shows(api: Api) -> None:
+    with api.databases.group(GroupId("g1")) as session:
+        accounts = dict(session.execute(select(Account.user_id, Account.account_id)).tuples().all())
+        other = next(account for user, account in accounts.items() if user != "ann")
+        own = accounts["ann"]
+        lines = [f"{own}: 1 BTC held by the books, 0 at the venue", f"{other}: not compared, no answer"]
+        halts = ["account:" + other, "platform:*", "user:ann", "user:ben"]
+        detail = {"reconciliation": {"matches": False, "set_aside": 2, "differences": lines}, "halts": halts}
+        session.execute(update(EngineLease).values(detail=detail))
+    with api.databases.control() as session:
+        beat(session, "engine:g1", "RUNNING", detail)
+    for user, seen_lines, seen_halts in (
+        ("ann", lines[:1], ["platform:*", "user:ann"]),
+        ("builder", lines, halts),
+    ):
+        seen = (await api.client.get("/api/health/services", headers=await api.log_in(user))).json()
+        engines = [row for row in seen["leases"] if row["name"] == "engine:g1"]
+        engines += [row for row in seen["services"] if row["service"] == "engine:g1"]
+        assert len(engines) == 2
+        for engine in engines:
+            assert engine["detail"]["reconciliation"]["differences"] == seen_lines
+            assert engine["detail"]["reconciliation"]["set_aside"] == 2
+            assert engine["detail"]["halts"] == seen_halts
+    with api.databases.group(GroupId("g1")) as session:
+        session.execute(update(EngineLease).values(detail={}))
+    with api.databases.control() as session:
+        session.execute(delete(ServiceStatus).where(ServiceStatus.service == "engine:g1"))
 
 
 async def test_traders_see_and_acknowledge_alerts_about_themselves_alone(api: Api) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -38,12 +38,13 @@ async def ready(services: ServicesOf, response: Response) -> Ready:
 
 @router.get("/api/health/services", summary="Heartbeats and leases", responses={401: ERRORS[401]})
 async def services_health(user: Reader, services: ServicesOf) -> ServicesHealth:
-    """Ages are by PostgreSQL's clock. Traders see their own group's engine, others all engines."""
+    """Ages are by PostgreSQL's clock. Traders see their own group's engine, and of it nothing about others' accounts."""
     async with services.databases.control_async() as session:
         beats = (await session.execute(queries.services())).all()
         single = (await session.execute(queries.leases())).all()
         groups = await session.scalars(queries.group_ids()) if user.role in SEES_EVERYTHING else [user.group_id]
         wanted = [GroupId(group_id) for group_id in groups]
+    own = None if user.role in SEES_EVERYTHING else await _own(services, user)
     leases = [
         LeaseOut(name=lease.name, holder=lease.holder, epoch=lease.epoch, age_seconds=float(age), valid=valid)
         for lease, age, valid in single
@@ -54,19 +55,41 @@ async def services_health(user: Reader, services: ServicesOf) -> ServicesHealth:
                 leases.append(
                     LeaseOut(
                         name=f"engine:{group_id}", holder=lease.holder, epoch=lease.epoch, age_seconds=float(age),
-                        valid=valid, state=lease.state, detail=lease.detail,
+                        valid=valid, state=lease.state, detail=_without_others(lease.detail, own),
                     )
                 )  # fmt: skip
     return ServicesHealth(
         services=[
             ServiceOut(
-                service=beat.service, state=beat.state, detail=beat.detail, started_at=beat.started_at,
-                beat_age_seconds=float(age), stale=float(age) > STALE_AFTER_SECONDS,
+                service=beat.service, state=beat.state, detail=_without_others(beat.detail, own),
+                started_at=beat.started_at, beat_age_seconds=float(age), stale=float(age) > STALE_AFTER_SECONDS,
             )
             for beat, age in beats
         ],
         leases=leases,
     )  # fmt: skip
+
+
+async def _own(services: Services, user: SessionUser) -> frozenset[str]:
+    """Names by which an engine speaks of a user: his id and his accounts."""
+    async with services.databases.group_async(user.group_id) as session:
+        accounts = await session.scalars(queries.accounts(user.user_id))
+        return frozenset({user.user_id, *(account.account_id for account in accounts)})
+
+
+def _without_others(detail: dict[str, Any], own: frozenset[str] | None) -> dict[str, Any]:
+    """What an engine shows, without the lines about accounts and users that are not the reader's; None: sees all."""
+    if own is None:
+        return detail
+    shown = dict(detail)
+    if compared := shown.get("reconciliation"):
+        lines = [line for line in compared["differences"] if line.partition(":")[0] in own]
+        shown["reconciliation"] = compared | {"differences": lines}
+    if halts := shown.get("halts"):
+        shown["halts"] = [
+            halt for halt in halts if halt.partition(":")[0] not in ("user", "account") or halt.partition(":")[2] in own
+        ]
+    return shown
 
 
 @router.get("/api/alerts", summary="Alerts", responses={401: ERRORS[401]})
