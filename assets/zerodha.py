@@ -1,13 +1,15 @@
-"""Group `execution`: what Zerodha wants of every account before its market opens."""
+"""Group `execution`: what has to be there before the Indian market opens: accounts that are ready, and the ban list."""
 
 import asyncio
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from assets.platform import Platform
 
 GROUP = "execution"
+IST = ZoneInfo("Asia/Kolkata")
 
 
 @dg.asset(
@@ -47,4 +49,20 @@ def kite_preflight(context: dg.AssetExecutionContext, platform: Platform) -> dg.
                 check_name="all_ready", passed=not unready, metadata={"not_ready": ", ".join(unready) or "none"}
             )
         ],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    kinds={"csv", "postgres"},
+    retry_policy=dg.RetryPolicy(max_retries=8, delay=300),
+    description="The exchange's F&O ban list of today, checked and put into force for all engines. Tried every five minutes "
+    "until it is there; a list of another day or a broken one is an alert and changes nothing.",
+)
+def fno_ban_list(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.venues.zerodha.bans import fetch_and_take
+
+    found = fetch_and_take(platform.databases, datetime.now(IST).date(), actor="dagster")
+    return dg.MaterializeResult(
+        metadata={"day": found.day.isoformat(), "underlyings": ", ".join(sorted(found.underlyings)) or "none"}
     )

@@ -81,7 +81,15 @@ morning = dg.define_asset_job(
     tags=MAX_RUNTIME,
 )
 
-JOBS = [compact, collect, train, retrain, evaluate, model_cards, execution, marts, compliance, morning]
+ban_list = dg.define_asset_job(
+    "ban_list",
+    selection=dg.AssetSelection.assets("fno_ban_list"),
+    executor_def=dg.in_process_executor,
+    description="Load today's F&O ban list from the exchange, with retries until the market opens.",
+    tags=MAX_RUNTIME,
+)
+
+JOBS = [ban_list, compact, collect, train, retrain, evaluate, model_cards, execution, marts, compliance, morning]
 
 
 @dg.schedule(
@@ -131,4 +139,28 @@ kite_morning = dg.ScheduleDefinition(
     description="08:45 IST on weekdays, a quarter of an hour before the pre-open.",
 )
 
-SCHEDULES = [kite_morning, daily_compaction, weekly_retraining, marts_schedule, daily_compliance]
+
+@dg.schedule(
+    job=ban_list,
+    cron_schedule="0 8 * * *",
+    execution_timezone="Asia/Kolkata",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="08:00 IST on days on which derivatives are traded, special sessions on weekends included.",
+)
+def ban_list_before_the_open(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    from trading_platform.markets.sessions import is_trading_day
+
+    day = context.scheduled_execution_time.date()
+    if not is_trading_day("NFO", day):
+        return dg.SkipReason(f"derivatives are not traded on {day}")
+    return dg.RunRequest(run_key=f"ban-list-{day}")
+
+
+SCHEDULES = [
+    ban_list_before_the_open,
+    kite_morning,
+    daily_compaction,
+    weekly_retraining,
+    marts_schedule,
+    daily_compliance,
+]

@@ -397,6 +397,7 @@ class Engine:
         """Read what is to be obeyed, and show it. Raises `AccountsChanged`."""
         await self.directives.read(self.portfolios, self.instruments)
         self.lease.detail["breakers"] = self.breakers.shown()
+        self.lease.detail["bans"] = self.directives.bans
         self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in self.directives.latches.held)
         if self.lease.state in (RUNNING, FLATTENING):
             self.lease.state = FLATTENING if self.directives.flattening else RUNNING

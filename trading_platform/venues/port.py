@@ -5,9 +5,9 @@ its client order id settles that. Nothing but `Throttled` may be sent again by i
 `QueryFailedError`; it never means "no position" or "no such order".
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -15,6 +15,7 @@ from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, Trade
 from trading_platform.markets.contracts import Contract
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument
+from trading_platform.markets.position_limits import BanList
 from trading_platform.venues.route import Route
 
 Side = Literal["buy", "sell"]
@@ -104,6 +105,18 @@ class AuthLostError(QueryFailedError):
     def __init__(self, account_id: AccountId, text: str) -> None:
         super().__init__(f"{account_id}: {text}")
         self.account_id = account_id
+
+
+class Broker(Protocol):
+    """What an account at a broker has beside the order door, and one at an exchange that never closes has not."""
+
+    bans: Mapping[date, BanList]
+    """The F&O ban lists that are loaded, by day; today's counts."""
+
+    @property
+    def now(self) -> Callable[[], datetime]:
+        """The market's clock."""
+        ...
 
 
 class OrderVenue(Protocol):

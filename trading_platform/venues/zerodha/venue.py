@@ -104,8 +104,8 @@ class ZerodhaVenue:
     armed: bool = False
     account_id: AccountId = NOBODY
     needs_login: bool = True
-    bans: BanList | None = None
-    """The day's F&O ban list, where somebody has loaded it."""
+    bans: Mapping[date, BanList] = field(default_factory=dict)
+    """F&O ban lists by day, as its engine read them last."""
 
     def __post_init__(self) -> None:
         host = urlsplit(self.transport.root).hostname or ""
@@ -214,7 +214,7 @@ class ZerodhaVenue:
             return denial
         day = around.now.astimezone(IST).date()
         after = ZERO if reducing else quantity
-        return check_ban(around.contract, self.bans, day, before=quantity if reducing else ZERO, after=after)
+        return check_ban(around.contract, self.bans.get(day), day, before=quantity if reducing else ZERO, after=after)
 
     def _order_of(
         self, contract: Symbol, side: Side, quantity: Decimal, tag: str | None

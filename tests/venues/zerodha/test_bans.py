@@ -1,0 +1,223 @@
+"""The F&O ban list from the exchange's address to the engine that obeys it, and everything that is not taken for it."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from sqlalchemy import select
+from typer.testing import CliRunner
+
+from assets.platform import Platform
+from assets.zerodha import fno_ban_list
+from jobs.definitions import ban_list_before_the_open
+from trading_platform.accounts.users import NewUser, create_user
+from trading_platform.accounts.vault import Vault
+from trading_platform.execution.accounts import load_portfolios
+from trading_platform.execution.breaker_board import BreakerBoard
+from trading_platform.execution.clock import ReplayClock, WallClock
+from trading_platform.execution.directives import Directives
+from trading_platform.identifiers import AccountId, DatasetId, GroupId, UserId
+from trading_platform.markets.position_limits import BadBanListError, BanList
+from trading_platform.storage.control import Alert
+from trading_platform.storage.databases import Databases
+from trading_platform.storage.group import Account, AuditRow
+from trading_platform.venues.zerodha import commands
+from trading_platform.venues.zerodha.bans import fetch_and_take, loaded
+
+DAY = date(2026, 11, 20)
+G1, G2, ANN = GroupId("g1"), GroupId("g2"), UserId("ann")
+
+
+def listed(day: date, *names: str) -> bytes:
+    rows = "".join(f"\n{number},{name}" for number, name in enumerate(names, 1)) or " NIL"
+    return f"Securities in Ban For Trade Date {day:%d-%b-%Y}:{rows}\n".upper().encode()
+
+
+@dataclass
+class Exchange:
+    """What the exchange's address sends: a status, a body, and how long it says that the body is."""
+
+    databases: Databases
+    url: str
+    status: int = 200
+    body: bytes = b""
+    missing: int = 0
+    names: list[str | None] = field(default_factory=list)
+
+    def load(self) -> BanList:
+        return fetch_and_take(self.databases, DAY, actor="t")
+
+    def kept(self) -> set[str] | None:
+        with self.databases.control() as session:
+            found = loaded(session, DAY)
+        return None if found is None else set(found.underlyings)
+
+    def alerts(self) -> list[tuple[str, int]]:
+        with self.databases.control() as session:
+            rows = session.scalars(select(Alert).where(Alert.resolved_at.is_(None)))
+            return [(row.detail, row.count) for row in rows]
+
+    def audited(self, group: GroupId) -> list[tuple[str, object, object]]:
+        with self.databases.group(group) as session:
+            rows = session.scalars(select(AuditRow).where(AuditRow.event_type == "BAN_LIST").order_by(AuditRow.seq))
+            return [(row.actor, row.detail["before"], row.detail["underlyings"]) for row in rows]
+
+
+@pytest.fixture
+def exchange(platform: Databases) -> Iterator[Exchange]:
+    for user, group in ((ANN, G1), (UserId("ben"), G2)):
+        person = NewUser(f"{user}@example.com", user, "trader", group, "four plain words here", user_id=user)
+        create_user(platform, person, actor="t")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.names.append(self.headers["User-Agent"])
+            self.send_response(made.status)
+            self.send_header("Content-Length", str(len(made.body) + made.missing))
+            self.end_headers()
+            self.wfile.write(made.body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    url = f"http://127.0.0.1:{server.server_port}/content/fo/fo_secban.csv"
+    made = Exchange(Databases(platform.settings.model_copy(update={"ban_list_url": url})), url)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield made
+    made.databases.close()
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_day_s_list_is_loaded_once_a_change_and_is_on_every_group_s_trail(exchange: Exchange) -> None:
+    exchange.body = listed(DAY, "SAIL", "M&M")
+    assert exchange.load().underlyings == {"SAIL", "M&M"} == exchange.kept()
+    assert str(exchange.names[0]).startswith("Mozilla"), "the exchange's servers ignore others"
+    exchange.load()
+    exchange.body = listed(DAY)
+    exchange.load()
+    assert exchange.kept() == set()
+    for group in (G1, G2):
+        assert exchange.audited(group) == [("t", None, ["M&M", "SAIL"]), ("t", ["M&M", "SAIL"], [])]
+    with exchange.databases.control() as session:
+        assert loaded(session, DAY + timedelta(days=1)) is None, "a day's list is of that day"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "missing"),
+    [
+        (listed(DAY - timedelta(days=1), "SAIL"), 200, 0), (b"<html>Access Denied</html>", 200, 0),
+        (listed(DAY, "SAIL"), 404, 0), (b"", 200, 0), (listed(DAY).removesuffix(b" NIL\n"), 200, 0),
+        (listed(DAY, "SAIL", "INFY").removesuffix(b"INFY\n"), 200, 0), (listed(DAY, "SAIL")[:-3], 200, 3),
+    ],
+    ids=["yesterday's", "page", "404", "empty", "heading alone", "cut at a name", "connection broken off"],
+)  # fmt: skip
+def test_what_is_not_the_day_s_list_is_an_alert_and_leaves_the_good_one(
+    exchange: Exchange, body: bytes, status: int, missing: int
+) -> None:
+    exchange.body, exchange.status, exchange.missing = body, status, missing
+    for times in (1, 2):
+        with pytest.raises(BadBanListError):
+            exchange.load()
+        ((detail, count),) = exchange.alerts()
+        assert count == times
+        assert "nothing new is opened" in detail
+    assert exchange.kept() is None
+    exchange.body, exchange.status, exchange.missing = listed(DAY, "GNFC"), 200, 0
+    exchange.load()
+    assert exchange.alerts() == []
+    exchange.body, exchange.status, exchange.missing = body, status, missing
+    with pytest.raises(BadBanListError):
+        exchange.load()
+    assert exchange.kept() == {"GNFC"}
+    ((detail, _),) = exchange.alerts()
+    assert "loaded before holds" in detail
+
+
+def test_an_operator_loads_a_file_and_sees_what_is_loaded(
+    exchange: Exchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "settings", lambda: exchange.databases.settings)
+    monkeypatch.setenv("COLUMNS", "300")
+    file = tmp_path / "fo_secban.csv"
+
+    def bans(*words: str) -> tuple[int, str]:
+        told = CliRunner().invoke(commands.app, ["bans", *words])
+        return told.exit_code, told.output
+
+    assert bans("--day", "2026-11-20")[0] == 1, "nothing is loaded"
+    file.write_bytes(listed(DAY, "SAIL"))
+    code, text = bans("--day", "2026-11-20", "--file", str(file))
+    assert (code, text.startswith("2026-11-20: SAIL (fo_secban.csv, ")) == (0, True)
+    ((actor, _, _),) = exchange.audited(G1)
+    assert actor.startswith("cli:")
+    code, text = bans("--day", "2026-11-21", "--file", str(file))
+    assert (code, "is of 2026-11-20, not of 2026-11-21" in text) == (1, True)
+    file.write_bytes(listed(DAY))
+    assert "nothing is in the ban" in bans("--day", "2026-11-20", "--file", str(file))[1]
+
+
+async def test_engines_obey_the_list_of_the_market_s_day(exchange: Exchange) -> None:
+    settings = exchange.databases.settings.model_copy(update={"sandbox_kite_url": "http://127.0.0.1:9"})
+    databases = Databases(settings)
+    with databases.group(G1) as session:
+        session.add(
+            Account(user_id=ANN, account_id="paper", venue="zerodha", kind="sandbox", currency="INR", dataset_id="d")
+        )
+        for name in ("api_key", "api_secret"):
+            session.add(Vault(settings).seal(ANN, AccountId("paper"), name, "x"))
+    for day, name in ((DAY, "SAIL"), (DAY + timedelta(days=3), "GNFC")):
+        exchange.body = listed(day, name)
+        fetch_and_take(databases, day, actor="t")
+    clock = [datetime(2026, 11, 20, 18, 29, tzinfo=UTC)]  # 23:59 IST
+    board = BreakerBoard(G1)
+    async with databases.group_async(G1) as session:
+        (account,) = await load_portfolios(
+            databases, G1, session, DatasetId("d"), None, None, lambda: clock[0], board.venue
+        )
+    assert account.broker is not None
+    wall = Directives(databases, G1, DatasetId("d"), None, WallClock(), board)
+    await wall.read([account], {})
+    assert account.broker.bans[DAY].underlyings == {"SAIL"}
+    assert wall.bans == {"day": "2026-11-20", "underlyings": ["SAIL"]}
+    clock[0] += timedelta(minutes=1)
+    await wall.read([account], {})
+    assert (DAY in account.broker.bans, wall.bans) == (False, {"day": "2026-11-21", "underlyings": None})
+    replay = Directives(databases, G1, DatasetId("d"), None, ReplayClock("http://127.0.0.1:9", "t", "e"), board)
+    await replay.read([account], {})
+    assert {day: set(found.underlyings) for day, found in account.broker.bans.items()} == {
+        DAY: {"SAIL"}, DAY + timedelta(days=3): {"GNFC"},
+    }, "whose days pass between two looks"  # fmt: skip
+    await databases.aclose()
+    databases.close()
+
+
+def test_the_schedule_knows_holidays_and_sunday_s_muhurat() -> None:
+    def asked(day: date) -> bool:
+        at = datetime(day.year, day.month, day.day, 2, 30, tzinfo=UTC)
+        context = dg.build_schedule_context(scheduled_execution_time=at)
+        return isinstance(ban_list_before_the_open(context), dg.RunRequest)
+
+    days = {DAY: True, date(2026, 11, 21): False, date(2026, 11, 24): False, date(2026, 11, 8): True}
+    assert {day: asked(day) for day in days} == days
+
+
+@pytest.mark.xdist_group("dagster")
+def test_the_asset_loads_today_s_list(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    today = datetime.now(UTC).astimezone(commands.IST).date()
+    exchange.body = listed(today, "SAIL")
+    settings = exchange.databases.settings
+    assert settings.database_url is not None
+    monkeypatch.setenv("TP_DATABASE_URL", settings.database_url.get_secret_value())
+    monkeypatch.setenv("TP_BAN_LIST_URL", exchange.url)
+    made = dg.materialize([fno_ban_list], resources={"platform": Platform(home_dir=str(settings.home_dir))})
+    (materialized,) = made.asset_materializations_for_node("fno_ban_list")
+    assert materialized.metadata["underlyings"].value == "SAIL"
+    with exchange.databases.control() as session:
+        assert loaded(session, today) is not None
