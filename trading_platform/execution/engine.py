@@ -31,6 +31,7 @@ from trading_platform.execution.hedges import HedgeKeeper
 from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
+from trading_platform.execution.margin import covered
 from trading_platform.execution.portfolio import Portfolio, PositionKey
 from trading_platform.execution.positions import write_equity
 from trading_platform.execution.reconciliation import reconcile, say
@@ -284,6 +285,7 @@ class Engine:
             followed = [signal for signal in signals if signal.role == self.directives.arm(portfolio, signal, signals)]
             decisions += decide(portfolio, followed, market_time, situation, now, exposures)
         decisions = await self.stops.make_way(decisions, self.instruments, self._now(), self._clock_seconds())
+        decisions = await covered(decisions, market_time)
         decisions = await self.hedges.lead(decisions, situation, exposures, market_time, now, self._clock_seconds())
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0

@@ -95,6 +95,26 @@ class TopOfBook:
     ask_quantity: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A market order that is thought of, to be asked about."""
+
+    contract: Symbol
+    side: Side
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class MarginTold:
+    """What orders would block by the broker's own reckoning, and what is free for it."""
+
+    needed: Decimal
+    """By all of them together; where they were asked about as sets, with the benefit that legs are to each other."""
+    alone: tuple[Decimal, ...]
+    """By each for itself, in the order of the question."""
+    available: Decimal
+
+
 class QueryFailedError(RuntimeError):
     """A question to the venue got no answer; the caller knows as much as before."""
 
@@ -116,6 +136,13 @@ class Broker(Protocol):
     @property
     def now(self) -> Callable[[], datetime]:
         """The market's clock."""
+        ...
+
+    async def margin(self, orders: Sequence[Wanted], *, sets: bool) -> MarginTold:
+        """What the broker would block for these orders, and has to block. Raises `QueryFailedError`.
+
+        `sets`: some of them are legs of one position, so that together they may need less than each alone.
+        """
         ...
 
 

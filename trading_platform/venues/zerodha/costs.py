@@ -28,7 +28,7 @@ class ChargesTold:
 
 
 @dataclass(frozen=True, slots=True)
-class MarginTold:
+class OrderMargin:
     """What an order would block by the broker's own reckoning."""
 
     tradingsymbol: str
@@ -47,7 +47,7 @@ class BasketMargin:
 
     initial: Decimal
     final: Decimal
-    orders: tuple[MarginTold, ...]
+    orders: tuple[OrderMargin, ...]
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Costs:
 
     transport: KiteTransport
 
-    async def order_margins(self, orders: Sequence[KiteOrder]) -> list[MarginTold]:
+    async def order_margins(self, orders: Sequence[KiteOrder]) -> list[OrderMargin]:
         return rows_of(
             await ask(self.transport, "/margins/orders", json=[_for_margin(each) for each in orders]), _margin
         )
@@ -96,8 +96,8 @@ def charges_told(row: Mapping[str, Any]) -> ChargesTold:
     )  # fmt: skip
 
 
-def _margin(row: Mapping[str, Any]) -> MarginTold:
-    return MarginTold(
+def _margin(row: Mapping[str, Any]) -> OrderMargin:
+    return OrderMargin(
         row["tradingsymbol"], money(row["total"]), money(row["span"]), money(row["exposure"]),
         money(row["option_premium"]), money(row["var"]), money(row["leverage"]),
         charges_told(row["charges"]) if row.get("charges") else None,
