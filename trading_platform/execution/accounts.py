@@ -85,7 +85,7 @@ async def terms(session: AsyncSession) -> Terms:
     stakes: dict[tuple[str, str], dict[StrategyId, Stake]] = {}
     for row in await session.scalars(select(Subscription)):
         strategy = StrategyId(row.strategy_id)
-        stake = Stake(strategy, row.capital_fraction, row.allow_uncertified, row.enabled, row.hedge_away)
+        stake = Stake(strategy, row.capital_fraction, row.allow_uncertified, row.enabled, row.hedge_away, row.overnight)
         stakes.setdefault((row.user_id, row.account_id), {})[strategy] = stake
     return Terms(limits, stakes)
 

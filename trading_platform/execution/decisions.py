@@ -156,6 +156,8 @@ def decision_key(portfolio: Portfolio, signal: Signal, purpose: str) -> str:
 def _exit(portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation) -> Decision:
     instrument = situation.instruments.get(held.contract)
     quantity = instrument.round_quantity(held.quantity) if instrument else ZERO
+    if portfolio.broker is not None and (largest := portfolio.broker.largest_order(held.contract)):
+        quantity = min(quantity, largest)  # the rest follows: `slices.py`
     denial = check(_wish(portfolio, signal, held.contract, instrument, quantity, entry=False))
     key = decision_key(portfolio, signal, "exit")
     return Decision(portfolio, signal, "exit", "sell", quantity, denial, held, key, held.contract)
@@ -187,6 +189,7 @@ def enter(
     wish.flattening = situation.leaves(portfolio)
     wish.stale_session = _ended(portfolio, now)
     wish.other_address = _other_address(portfolio)
+    wish.session_ending = None if stake.overnight else _squaring_off(portfolio, contract, now)
     wish.duplicate = counts.decided(key)
     wish.own_opposite = counts.opposes(portfolio, contract, "buy")
     wish.stale = now >= signal.expires_at
@@ -237,6 +240,16 @@ def _count(decision: Decision, counts: Exposures) -> None:
 def _ended(portfolio: Portfolio, now: datetime) -> str | None:
     ends = portfolio.session_ends_at
     return None if ends is None or now < ends else f"ended {ends.isoformat()}"
+
+
+def _squaring_off(portfolio: Portfolio, contract: Symbol, now: datetime) -> str | None:
+    """Since when positions that are not held overnight are being left; a market without an end keeps them out for good."""
+    broker = portfolio.broker
+    if broker is None:
+        return "ever: this market never closes"
+    at = max(now, broker.now())
+    due = broker.square_off(contract, at)
+    return due.isoformat() if due is not None and at >= due else None
 
 
 def _other_address(portfolio: Portfolio) -> str | None:

@@ -18,6 +18,7 @@ class Denial(StrEnum):
     ACCOUNT_NOT_ARMED = "ACCOUNT_NOT_ARMED"
     AUTH_STALE = "AUTH_STALE"
     ADDRESS_CHANGED = "ADDRESS_CHANGED"
+    SESSION_ENDING = "SESSION_ENDING"
     SIGNAL_UNCERTIFIED = "SIGNAL_UNCERTIFIED"
     SIGNAL_STALE = "SIGNAL_STALE"
     INSTRUMENT_UNKNOWN = "INSTRUMENT_UNKNOWN"
@@ -81,6 +82,11 @@ ABOUT: Mapping[Denial, About] = {
     Denial.ADDRESS_CHANGED: About(
         "Orders would leave from another address than the one registered at the broker.",
         "Send from the registered address, or register this one.",
+    ),
+    Denial.SESSION_ENDING: About(
+        "The subscription holds nothing overnight (`overnight` false), and its positions are being left ahead of the "
+        "session's end.",
+        "Nothing: entries go on with the next session. To hold positions overnight, set `overnight` of the subscription.",
     ),
     Denial.SIGNAL_UNCERTIFIED: About(
         "A live account takes certified signals alone.", "Wait for certification, or let the owner allow it in words."

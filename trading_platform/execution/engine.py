@@ -36,7 +36,8 @@ from trading_platform.execution.portfolio import Portfolio, PositionKey
 from trading_platform.execution.positions import write_equity
 from trading_platform.execution.reconciliation import reconcile, say
 from trading_platform.execution.sender import Sender
-from trading_platform.execution.square_off import ending
+from trading_platform.execution.slices import cuts
+from trading_platform.execution.square_off import ending, entered_late
 from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
@@ -300,14 +301,21 @@ class Engine:
     async def _end_entries(self, symbols: set[Symbol]) -> None:
         """Take back what is left of entries whose bar is over: what they filled can then be protected and left."""
         for portfolio in self.portfolios:
-            if await cancel_entries(self.databases, self.lease, portfolio, "its bar is over", symbols):
-                await self.sender.settle(portfolio, self.instruments, self._now(), self._clock_seconds(), all_now=True)
+            await self._take_back(portfolio, symbols, "its bar is over")
+
+    async def _take_back(self, portfolio: Portfolio, symbols: set[Symbol], why: str) -> None:
+        if await cancel_entries(self.databases, self.lease, portfolio, why, symbols):
+            await self.sender.settle(portfolio, self.instruments, self._now(), self._clock_seconds(), all_now=True)
 
     async def _protect(self) -> None:
         """A stop under every position; what cannot have one, or ends today, is left at the market; and what is hedged."""
         if self.market_time is None:
             return
-        await self._leave(ending(self.portfolios, self._market_now()))
+        now = self._market_now()
+        for portfolio in self.portfolios:
+            if late := entered_late(portfolio, now):
+                await self._take_back(portfolio, late, "the session ends")
+        await self._leave(ending(self.portfolios, now))
         staying = [each for each in self.portfolios if not self.directives.situation.leaves(each)]
         await self._leave(await self.stops.protect(staying, self.instruments, self.market_time, self._clock_seconds()))
         await self.hedges.follow(self.portfolios, self.directives.situation, self.market_time, self._clock_seconds())
@@ -336,7 +344,7 @@ class Engine:
 
         An engine that dies between two parts decides on the rest again, and finds those written that were.
         """
-        issued_at = datetime.now(UTC)
+        issued_at, cut = datetime.now(UTC), cuts(decisions)
         ordered = in_turn(decisions)
         parts = [ordered[start : start + STEP_PART] for start in range(0, max(len(ordered), 1), STEP_PART)]
         async with Dispatch(self.sender, self._clock_seconds()) as out:
@@ -354,6 +362,11 @@ class Engine:
         async with self.databases.group_async(self.group_id) as session:
             await self.lease.check(session)
             await write_equity(session, self.portfolios, market_time)
+        for each in cut:
+            if (following := each.following(self.instruments[each.decision.contract])) is not None:
+                there = await following.portfolio.venue.balances()
+                if rest := at_most_held([following], there, self.instruments):
+                    await self._carry_out(rest, market_time, seq)
 
     async def _withdraw(self) -> None:
         """What halts ask for beside keeping entries back: cancel those that work, and leave what is held."""

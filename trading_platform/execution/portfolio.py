@@ -78,6 +78,8 @@ class Stake:
     enabled: bool
     hedge_away: Decimal | None = None
     """How far below the market the put is that an entry into an index is hedged with; None: it is not."""
+    overnight: bool = True
+    """False: what it takes is left ahead of the session's end, and nothing is entered from then on."""
 
 
 @dataclass

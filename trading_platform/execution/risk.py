@@ -64,6 +64,8 @@ class Wish:
     """Why the session at the broker is not believed to hold."""
     other_address: str | None = None
     """The address that orders would leave from, where it is not the registered one."""
+    session_ending: str | None = None
+    """Since when nothing is entered any more that may not be held overnight."""
     certified_enough: bool = True
     stale: bool = False
     tradable: bool = True
@@ -107,6 +109,8 @@ def _state_rules(wish: Wish) -> Iterator[str]:
         yield said(Denial.AUTH_STALE, session=wish.stale_session)
     if wish.other_address is not None:
         yield said(Denial.ADDRESS_CHANGED, address=wish.other_address)
+    if wish.session_ending:
+        yield said(Denial.SESSION_ENDING, since=wish.session_ending)
     if not wish.certified_enough:
         yield said(Denial.SIGNAL_UNCERTIFIED)
     if wish.stale:

@@ -138,6 +138,14 @@ class Broker(Protocol):
         """The market's clock."""
         ...
 
+    def square_off(self, contract: Symbol, at: datetime) -> datetime | None:
+        """When positions that are not held overnight are left on the day of `at`; None on a day without trading."""
+        ...
+
+    def largest_order(self, contract: Symbol) -> Decimal | None:
+        """The exchange's freeze quantity now, as a multiple of the lot; None where none is known."""
+        ...
+
     async def margin(self, orders: Sequence[Wanted], *, sets: bool) -> MarginTold:
         """What the broker would block for these orders, and has to block. Raises `QueryFailedError`.
 

@@ -34,7 +34,15 @@ from trading_platform.markets.instruments import Instrument, is_index
 from trading_platform.markets.kite_orders import KiteOrder, Surroundings, variety_in_url
 from trading_platform.markets.position_limits import BanList, check_ban
 from trading_platform.markets.quantities import FreezeTable
-from trading_platform.markets.sessions import Phase, Segment, amo_window, phase_at, session_of
+from trading_platform.markets.sessions import (
+    Phase,
+    Segment,
+    amo_window,
+    is_trading_day,
+    phase_at,
+    session_of,
+    square_off_at,
+)
 from trading_platform.venues.port import (
     Accepted,
     Ambiguous,
@@ -219,6 +227,17 @@ class ZerodhaVenue:
         day = around.now.astimezone(IST).date()
         after = ZERO if reducing else quantity
         return check_ban(around.contract, self.bans.get(day), day, before=quantity if reducing else ZERO, after=after)
+
+    def square_off(self, contract: Symbol, at: datetime) -> datetime | None:
+        traded, day = self.listed(contract), at.astimezone(IST).date()
+        if traded is None or not is_trading_day(_segment_of(traded), day):
+            return None
+        return square_off_at(_segment_of(traded), day, closing_auction=self._has_auction(traded))
+
+    def largest_order(self, contract: Symbol) -> Decimal | None:
+        traded = self.listed(contract)
+        largest = self._freeze.max_order(traded, self.now().astimezone(IST).date()) if traded is not None else None
+        return Decimal(largest) if largest else None
 
     def _order_of(
         self, contract: Symbol, side: Side, quantity: Decimal, tag: str | None
