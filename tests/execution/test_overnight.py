@@ -19,6 +19,7 @@ from tests.venues.zerodha.test_leaving import venue
 from trading_platform.execution.accounts import terms
 from trading_platform.execution.decisions import decide
 from trading_platform.execution.portfolio import Stake
+from trading_platform.execution.square_off import ending
 from trading_platform.identifiers import Symbol
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent, Outcome, Subscription
@@ -81,6 +82,26 @@ async def test_a_share_is_left_before_the_market_or_its_closing_auction_begins_t
         await made.go_to(ist(day, 15, minute))
         await made.engine._protect()
         assert (made.held(), await made.venue_holds()) == ({}, {}), "between two bars, too"
+
+
+async def test_a_refused_exit_is_tried_again_the_next_minute_and_not_before(group: Databases, tmp_path: Path) -> None:
+    async with floor(group, tmp_path, start=ist(MORNING.date(), 15, 10), away=None) as made:
+        holds_nothing_overnight(made)
+        await made.take(exit_by=MORNING + timedelta(days=9))
+        venue = made.account.venue
+        assert isinstance(venue, ZerodhaVenue)
+        place, stop = venue.place, made.account.stops
+        refused = made.refuse_orders(lambda contract, side: side == "SELL")
+        await made.go_to(ist(MORNING.date(), 15, 20))
+        for _ in range(3):
+            await made.engine._leave(ending([made.account], made.now), f" {made.now:%H:%M}")
+        assert (refused, made.held(), stop) == ([FUTURE], {FUTURE: LOT}, {})
+        venue.place = place  # type: ignore[method-assign]
+        await made.engine._leave(ending([made.account], made.now), f" {made.now:%H:%M}")
+        assert made.held() == {FUTURE: LOT}
+        await made.go_on()
+        await made.engine._protect()
+        assert made.held() == {}
 
 
 async def test_who_may_hold_overnight_does(group: Databases, tmp_path: Path) -> None:

@@ -121,11 +121,14 @@ def decide(
 
 def flatten(
     portfolio: Portfolio, latest: Mapping[Symbol, Signal], market_time: datetime, situation: Situation,
-    only: Collection[PositionKey] | None = None,
+    only: Collection[PositionKey] | None = None, occasion: str = "",
 ) -> list[Decision]:  # fmt: skip
-    """Leave everything now, or the positions in `only`, at the latest bar known: the next one may be an hour away."""
+    """Leave everything now, or the positions in `only`, at the latest bar known: the next one may be an hour away.
+
+    A position is left once a bar, and once more on every `occasion` that has a name of its own.
+    """
     return [
-        _exit(portfolio, latest[holding.symbol], holding, market_time, situation)
+        _exit(portfolio, latest[holding.symbol], holding, market_time, situation, occasion)
         for key, holding in portfolio.holdings.items()
         if holding.symbol in latest and holding.symbol not in portfolio.unsettled and (only is None or key in only)
     ]
@@ -153,13 +156,15 @@ def decision_key(portfolio: Portfolio, signal: Signal, purpose: str) -> str:
     )
 
 
-def _exit(portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation) -> Decision:
+def _exit(
+    portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation, occasion: str = ""
+) -> Decision:
     instrument = situation.instruments.get(held.contract)
     quantity = instrument.round_quantity(held.quantity) if instrument else ZERO
     if portfolio.broker is not None and (largest := portfolio.broker.largest_order(held.contract)):
         quantity = min(quantity, largest)  # the rest follows: `slices.py`
     denial = check(_wish(portfolio, signal, held.contract, instrument, quantity, entry=False))
-    key = decision_key(portfolio, signal, "exit")
+    key = decision_key(portfolio, signal, f"exit{occasion}")
     return Decision(portfolio, signal, "exit", "sell", quantity, denial, held, key, held.contract)
 
 

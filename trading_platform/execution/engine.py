@@ -315,7 +315,9 @@ class Engine:
         for portfolio in self.portfolios:
             if late := entered_late(portfolio, now):
                 await self._take_back(portfolio, late, "the session ends")
-        await self._leave(ending(self.portfolios, now))
+        await self._leave(
+            ending(self.portfolios, now), f" {now:%Y-%m-%d %H:%M}"
+        )  # refused, it is tried the next minute
         staying = [each for each in self.portfolios if not self.directives.situation.leaves(each)]
         await self._leave(await self.stops.protect(staying, self.instruments, self.market_time, self._clock_seconds()))
         await self.hedges.follow(self.portfolios, self.directives.situation, self.market_time, self._clock_seconds())
@@ -379,7 +381,7 @@ class Engine:
         leaving = (portfolio for portfolio in self.portfolios if self.directives.situation.leaves(portfolio))
         await self._leave([(portfolio, key) for portfolio in leaving for key in portfolio.holdings])
 
-    async def _leave(self, positions: Sequence[tuple[Portfolio, PositionKey]]) -> None:
+    async def _leave(self, positions: Sequence[tuple[Portfolio, PositionKey]], occasion: str = "") -> None:
         """Leave positions at the latest bar, without waiting for the next one: no more than the venue says is there."""
         if not positions or self.market_time is None:
             return
@@ -399,7 +401,7 @@ class Engine:
         for account_id, own in groupby(positions, key=lambda position: position[0].account_id):
             keys = {key for _, key in own}
             portfolio = next(each for each in self.portfolios if each.account_id == account_id)
-            exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys)
+            exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys, occasion)
             exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
             if exits:
                 decisions += at_most_held(exits, await portfolio.venue.balances(), self.instruments)

@@ -3,13 +3,15 @@
 Ours is in `markets/margins.py` and `markets/contract_note.py`; this is what it is checked against every day.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from trading_platform.markets.kite_orders import KiteOrder
-from trading_platform.venues.zerodha.books import BookOrder
+from trading_platform.venues.port import MarginTold, QueryFailedError
+from trading_platform.venues.zerodha.books import BookOrder, Books
 from trading_platform.venues.zerodha.questions import ask, money, read, rows_of
 from trading_platform.venues.zerodha.transport import KiteTransport
 
@@ -86,6 +88,23 @@ class Costs:
         return rows_of(
             await ask(self.transport, "/charges/orders", json=asked), lambda row: charges_told(row["charges"])
         )
+
+
+async def margin_told(transport: KiteTransport, orders: Sequence[KiteOrder], *, sets: bool) -> MarginTold:
+    """What orders would block and what is free, both asked at once. Raises `QueryFailedError`.
+
+    Positions are left out of a set's reckoning: what they block is not among what is free.
+    """
+    costs, funds = Costs(transport), Books(transport).funds()
+    if sets:
+        basket, told = await asyncio.gather(costs.basket_margin(orders, consider_positions=False), funds)
+        needed, rows = basket.final, list(basket.orders)
+    else:
+        rows, told = await asyncio.gather(costs.order_margins(orders), funds)
+        needed = sum((each.total for each in rows), Decimal(0))
+    if len(rows) != len(orders) or "equity" not in told:
+        raise QueryFailedError(f"Zerodha told margins of {len(rows)} orders of {len(orders)}, money of {sorted(told)}")
+    return MarginTold(needed, tuple(each.total for each in rows), told["equity"].usable)
 
 
 def charges_told(row: Mapping[str, Any]) -> ChargesTold:

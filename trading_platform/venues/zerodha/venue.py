@@ -58,8 +58,7 @@ from trading_platform.venues.port import (
     Wanted,
 )
 from trading_platform.venues.route import Route, local_address
-from trading_platform.venues.zerodha.books import Books
-from trading_platform.venues.zerodha.costs import Costs
+from trading_platform.venues.zerodha.costs import margin_told
 from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
 from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk, denied
 from trading_platform.venues.zerodha.quoted_bands import QuotedBands
@@ -362,26 +361,13 @@ class ZerodhaVenue:
         return {named[name]: quote.top for name, quote in quotes.items()}
 
     async def margin(self, orders: Sequence[Wanted], *, sets: bool) -> MarginTold:
-        """Positions are left out of a set's reckoning: what they block is not available already."""
         asked = []
         for each in orders:
             made = self._order_of(each.contract, each.side, each.quantity, None)
             if isinstance(made, Denial):
                 raise QueryFailedError(f"no margin can be asked for {each.contract}: {made}")
             asked.append(made[0])
-        costs, funds = Costs(self.transport), Books(self.transport).funds()
-        if sets:
-            basket, told = await asyncio.gather(costs.basket_margin(asked, consider_positions=False), funds)
-            needed, alone = basket.final, [each.total for each in basket.orders]
-        else:
-            rows, told = await asyncio.gather(costs.order_margins(asked), funds)
-            alone = [each.total for each in rows]
-            needed = sum(alone, ZERO)
-        if len(alone) != len(asked) or "equity" not in told:
-            raise QueryFailedError(
-                f"Zerodha told margins of {len(alone)} orders of {len(asked)}, money of {sorted(told)}"
-            )
-        return MarginTold(needed, tuple(alone), told["equity"].usable)
+        return await margin_told(self.transport, asked, sets=sets)
 
     async def open_client_order_ids(self) -> set[str]:
         working = [row for row in await self._ask("/orders") if state_of(row) in ("WORKING", "PARTIALLY_FILLED")]
