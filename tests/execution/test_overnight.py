@@ -104,6 +104,29 @@ async def test_a_refused_exit_is_tried_again_the_next_minute_and_not_before(grou
         assert made.held() == {}
 
 
+async def test_what_nobody_took_before_the_close_is_left_at_the_next_opening(group: Databases, tmp_path: Path) -> None:
+    async with floor(group, tmp_path, start=ist(MORNING.date(), 15, 10), away=None) as made:
+        holds_nothing_overnight(made)
+        await made.take(exit_by=MORNING + timedelta(days=9))
+        venue = made.account.venue
+        assert isinstance(venue, ZerodhaVenue)
+        place = venue.place
+        made.refuse_orders(lambda contract, side: side == "SELL")
+        await made.go_to(ist(MORNING.date(), 15, 25))
+        await made.engine._protect()
+        assert made.held() == {FUTURE: LOT}
+        venue.place = place  # type: ignore[method-assign]
+        await made.go_to(ist(MORNING.date(), 15, 35))
+        await made.engine._protect()
+        assert await made.denials() == ["SESSION_CLOSED"], "after the close, and before the broker takes orders again"
+        await made.go_to(ist(MORNING.date(), 16, 30))
+        await made.engine._protect()
+        assert (made.account.working, made.held()) == ({INDEX}, {FUTURE: LOT}), "an after-market order waits"
+        await made.go_to(ist(MORNING.date() + timedelta(days=1), 9, 17))
+        await made.engine._settle_open(all_now=True)
+        assert (made.held(), await made.venue_holds()) == ({}, {})
+
+
 async def test_who_may_hold_overnight_does(group: Databases, tmp_path: Path) -> None:
     async with floor(group, tmp_path, start=ist(MORNING.date(), 15, 15), away=None) as made:
         await made.take(exit_by=MORNING + timedelta(days=9))
@@ -163,6 +186,22 @@ def test_a_market_that_never_closes_is_not_entered_by_who_holds_nothing_overnigh
     account = portfolio(stakes={STRATEGY: Stake(STRATEGY, D("0.1"), False, True, overnight=False)})
     (entry,) = decide(account, [signal("BTC/USDT", "100")], NOW, SITUATION, NOW)
     assert entry.denial == "SESSION_ENDING: since=ever: this market never closes"
+
+
+@pytest.mark.parametrize(("ahead", "denied"), [(0, False), (59, False), (60, True)])
+async def test_the_market_s_clock_counts_where_it_is_ahead_of_the_bars(
+    kite: Replayed, venue: ZerodhaVenue, ahead: int, denied: bool
+) -> None:
+    """The bar of 15:24 is decided on at 15:25: what is entered then would be left at once."""
+    decided = ist(OPEN.astimezone(IST).date(), 15, 24)
+    venue.now = lambda: decided + timedelta(seconds=ahead)
+    stakes = {STRATEGY: Stake(STRATEGY, D("0.5"), False, True, overnight=False)}
+    account = portfolio(venue=venue, broker=venue, stakes=stakes, cash=D(10_000_000))
+    said = signal(INDEX_FUTURE, "26000", at=decided)
+    situation = replace(SITUATION, instruments=await venue.instruments())
+    (entry,) = decide(account, [said], decided, situation, decided)
+    assert str(entry.denial).startswith("SESSION_ENDING") == denied
+    await venue.close()
 
 
 async def test_the_books_say_who_holds_nothing_overnight(group: Databases) -> None:
