@@ -23,7 +23,7 @@ from trading_platform.execution.portfolio import Stake
 from trading_platform.execution.square_off import ending
 from trading_platform.identifiers import Symbol
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import Intent, Outcome, Subscription
+from trading_platform.storage.group import Intent, Order, Outcome, Subscription
 from trading_platform.venues.zerodha.venue import ZerodhaVenue, tag_of
 
 __all__ = ["group", "kite", "venue"]
@@ -262,3 +262,24 @@ async def test_a_slice_that_is_not_filled_ends_the_row_and_nothing_is_sold_twice
         assert refused == [FUTURE]
         assert [units for _, side, units in made.at_broker() if side == "sell"] == [2 * LOT]
         assert made.held() == await made.venue_holds() == {FUTURE: 3 * LOT}
+
+
+async def test_a_position_whose_stop_would_be_above_the_freeze_quantity_is_left_in_slices(
+    group: Databases, tmp_path: Path
+) -> None:
+    """No stop of that size is taken on the next day: the ladder ends with leaving, and that is possible."""
+    async with floor(group, tmp_path, away=None, share=D("0.8")) as made:
+        await made.take()
+        venue, (stop,) = made.account.venue, made.account.stops.values()
+        assert isinstance(venue, ZerodhaVenue)
+        assert stop.quantity == 5 * LOT
+        await venue.cancel(stop.client_order_id, stop.contract)
+        venue._freeze.learn("NIFTY", 150)
+        for _ in range(3):
+            await made.go_on()
+            await made.take("abstain")
+        assert (made.held(), await made.venue_holds()) == ({}, {})
+        assert [units for _, side, units in made.at_broker() if side == "sell"] == [2 * LOT, 2 * LOT, LOT]
+        async with group.group_async(GROUP) as session:
+            codes = await session.scalars(select(Order.reject_code).where(Order.reject_code.is_not(None)))
+            assert codes.all() == ["QUANTITY_FREEZE"] * 2, "two stops, and then the exit"
