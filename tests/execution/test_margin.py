@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from tests.venues.zerodha.replayed import Replayed, sample
 from tests.venues.zerodha.test_door import SYMBOL
 from tests.venues.zerodha.test_leaving import venue
 from trading_platform.execution import margin
+from trading_platform.execution.breaker_board import BreakerBoard
+from trading_platform.execution.breakers import BreakerState
 from trading_platform.execution.decisions import Decision, decide
 from trading_platform.execution.margin import covered
 from trading_platform.execution.portfolio import Portfolio, Stake
-from trading_platform.identifiers import AccountId, Symbol
+from trading_platform.identifiers import AccountId, GroupId, Symbol
 from trading_platform.markets.kite_orders import KiteOrder
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent
@@ -255,6 +258,26 @@ async def test_silence_denies_derivatives_alone_and_one_account_s_trouble_no_oth
     found = await covered(entries(silent, lost, fine), NOW)
     assert codes(found) == ["MARGIN_UNKNOWN", None, None, None, "MARGIN_UNKNOWN", None, None, None, None]
     assert found[4].denial == "MARGIN_UNKNOWN: why=AUTH_REQUIRED"
+
+
+async def test_what_is_kept_back_is_no_probe_of_a_venue_that_is_tried_again() -> None:
+    """A breaker lets three entries through to see. Denied, they would prove nothing, and it would wait for ever."""
+    board = BreakerBoard(GroupId("g1"))
+    watch = board.venue("one")
+    watch.breaker = watch.breaker.open("no answers", NOW, timedelta(seconds=15))
+    later = NOW + timedelta(seconds=15)
+    situation = replace(
+        SITUATION, breaker=lambda portfolio, symbol: board.blocks(portfolio.account_id, "zerodha", symbol, later)
+    )
+    broker = Told(trouble=QueryFailedError("silence"))
+    signals = [signal(symbol, "100") for symbol in SYMBOLS]
+    for _ in range(2):
+        decided = decide(account(broker, *SYMBOLS), signals, NOW, situation, NOW)
+        assert codes(decided) == [None] * 3
+        assert codes(await covered(decided, NOW, board.kept_back)) == ["MARGIN_UNKNOWN"] * 3
+    for _ in range(3):
+        watch.on_call(answered=True, seconds=0.1, is_order=True, now=later)
+    assert watch.breaker.state is BreakerState.CLOSED
 
 
 # --- the broker's own samples ----------------------------------------------------------------------------------------

@@ -286,7 +286,7 @@ class Engine:
             followed = [signal for signal in signals if signal.role == self.directives.arm(portfolio, signal, signals)]
             decisions += decide(portfolio, followed, market_time, situation, now, exposures)
         decisions = await self.stops.make_way(decisions, self.instruments, self._now(), self._clock_seconds())
-        decisions = await covered(decisions, market_time)
+        decisions = await covered(decisions, market_time, self.breakers.kept_back)
         decisions = await self.hedges.lead(decisions, situation, exposures, market_time, now, self._clock_seconds())
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0

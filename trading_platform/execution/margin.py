@@ -10,7 +10,7 @@ What exits of the same step will set free is not counted: they may not fill.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -29,8 +29,13 @@ ZERO = Decimal(0)
 log = structlog.get_logger(__name__)
 
 
-async def covered(decisions: Sequence[Decision], market_time: datetime) -> list[Decision]:
-    """The decisions of a step, of which entries in derivatives that the broker would not cover are denied."""
+async def covered(
+    decisions: Sequence[Decision], market_time: datetime, kept_back: Callable[[str], None] = lambda account_id: None
+) -> list[Decision]:
+    """The decisions of a step, of which entries in derivatives that the broker would not cover are denied.
+
+    `kept_back` is told of the account of each: its venue's breaker may have let it through as one of a few.
+    """
     after, by_account = list(decisions), dict[str, list[int]]()
     for place, decision in enumerate(after):
         if decision.portfolio.broker is not None and decision.purpose == "entry" and decision.denial is None:
@@ -39,6 +44,8 @@ async def covered(decisions: Sequence[Decision], market_time: datetime) -> list[
     answers = await asyncio.gather(*(_of_account([after[place] for place in places], market_time) for places in asked))
     for places, entries in zip(asked, answers, strict=True):
         for place, entry in zip(places, entries, strict=True):
+            if entry.denial is not None:
+                kept_back(entry.portfolio.account_id)
             after[place] = entry
     return after
 

@@ -27,7 +27,7 @@ from trading_platform.storage.control import Alert
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Account, AuditRow
 from trading_platform.venues.zerodha import commands
-from trading_platform.venues.zerodha.bans import fetch_and_take, loaded
+from trading_platform.venues.zerodha.bans import fetch_and_take, loaded, take
 
 DAY = date(2026, 11, 20)
 G1, G2, ANN = GroupId("g1"), GroupId("g2"), UserId("ann")
@@ -138,6 +138,9 @@ def test_what_is_not_the_day_s_list_is_an_alert_and_leaves_the_good_one(
     assert exchange.kept() == {"GNFC"}
     ((detail, _),) = exchange.alerts()
     assert "loaded before holds" in detail
+    old = DAY - timedelta(days=700)
+    take(exchange.databases, listed(old, "SAIL"), old, source="old.csv", actor="t")
+    assert len(exchange.alerts()) == 1, "a list for a replay says nothing of today's"
 
 
 def test_an_operator_loads_a_file_and_sees_what_is_loaded(
