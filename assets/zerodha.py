@@ -55,14 +55,17 @@ def kite_preflight(context: dg.AssetExecutionContext, platform: Platform) -> dg.
 @dg.asset(
     group_name=GROUP,
     kinds={"csv", "postgres"},
-    retry_policy=dg.RetryPolicy(max_retries=8, delay=300),
-    description="The exchange's F&O ban list of today, checked and put into force for all engines. Tried every five minutes "
-    "until it is there; a list of another day or a broken one is an alert and changes nothing.",
+    retry_policy=dg.RetryPolicy(max_retries=2, delay=60),
+    description="The exchange's F&O ban list of today, checked and put into force for all engines. A list of another day or a "
+    "broken one is an alert and changes nothing.",
 )
 def fno_ban_list(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
-    from trading_platform.venues.zerodha.bans import fetch_and_take
+    from trading_platform.venues.zerodha.bans import fetch_and_take, needless
 
-    found = fetch_and_take(platform.databases, datetime.now(IST).date(), actor="dagster")
+    day = datetime.now(IST).date()
+    if why := needless(platform.databases, day):
+        return dg.MaterializeResult(metadata={"not_asked_for": why})
+    found = fetch_and_take(platform.databases, day, actor="dagster")
     return dg.MaterializeResult(
         metadata={"day": found.day.isoformat(), "underlyings": ", ".join(sorted(found.underlyings)) or "none"}
     )

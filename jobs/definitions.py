@@ -1,8 +1,13 @@
 """The jobs, named after what a person would ask for, and the schedules that ask for them by themselves."""
 
+from zoneinfo import ZoneInfo
+
 import dagster as dg
 
 from assets import partitions
+from assets.platform import Platform
+
+IST = ZoneInfo("Asia/Kolkata")
 
 MAX_RUNTIME = {"dagster/max_runtime": "3600"}
 """A run that hangs is ended after an hour; the daemon's run monitoring does it."""
@@ -85,7 +90,7 @@ ban_list = dg.define_asset_job(
     "ban_list",
     selection=dg.AssetSelection.assets("fno_ban_list"),
     executor_def=dg.in_process_executor,
-    description="Load today's F&O ban list from the exchange, with retries until the market opens.",
+    description="Load today's F&O ban list from the exchange, with retries.",
     tags=MAX_RUNTIME,
 )
 
@@ -142,18 +147,20 @@ kite_morning = dg.ScheduleDefinition(
 
 @dg.schedule(
     job=ban_list,
-    cron_schedule="0 8 * * *",
+    cron_schedule="*/10 8 * * *",
     execution_timezone="Asia/Kolkata",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="08:00 IST on days on which derivatives are traded, special sessions on weekends included.",
+    description="Every ten minutes from 08:00 to 08:50 IST until it is there, on days on which derivatives are traded, special "
+    "sessions on weekends included.",
 )
-def ban_list_before_the_open(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    from trading_platform.markets.sessions import is_trading_day
+def ban_list_before_the_open(
+    context: dg.ScheduleEvaluationContext, platform: Platform
+) -> dg.RunRequest | dg.SkipReason:
+    from trading_platform.venues.zerodha.bans import needless
 
-    day = context.scheduled_execution_time.date()
-    if not is_trading_day("NFO", day):
-        return dg.SkipReason(f"derivatives are not traded on {day}")
-    return dg.RunRequest(run_key=f"ban-list-{day}")
+    at = context.scheduled_execution_time.astimezone(IST)
+    why = needless(platform.databases, at.date())
+    return dg.SkipReason(why) if why else dg.RunRequest(run_key=f"ban-list-{at:%Y-%m-%d-%H%M}")
 
 
 SCHEDULES = [

@@ -26,7 +26,7 @@ from trading_platform.markets.position_limits import BadBanListError, BanList
 from trading_platform.storage.control import Alert
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Account, AuditRow
-from trading_platform.venues.zerodha import commands
+from trading_platform.venues.zerodha import bans, commands
 from trading_platform.venues.zerodha.bans import fetch_and_take, loaded, take
 
 DAY = date(2026, 11, 20)
@@ -150,20 +150,20 @@ def test_an_operator_loads_a_file_and_sees_what_is_loaded(
     monkeypatch.setenv("COLUMNS", "300")
     file = tmp_path / "fo_secban.csv"
 
-    def bans(*words: str) -> tuple[int, str]:
+    def asked(*words: str) -> tuple[int, str]:
         told = CliRunner().invoke(commands.app, ["bans", *words])
         return told.exit_code, told.output
 
-    assert bans("--day", "2026-11-20")[0] == 1, "nothing is loaded"
+    assert asked("--day", "2026-11-20")[0] == 1, "nothing is loaded"
     file.write_bytes(listed(DAY, "SAIL"))
-    code, text = bans("--day", "2026-11-20", "--file", str(file))
+    code, text = asked("--day", "2026-11-20", "--file", str(file))
     assert (code, text.startswith("2026-11-20: SAIL (fo_secban.csv, ")) == (0, True)
     ((actor, _, _),) = exchange.audited(G1)
     assert actor.startswith("cli:")
-    code, text = bans("--day", "2026-11-21", "--file", str(file))
+    code, text = asked("--day", "2026-11-21", "--file", str(file))
     assert (code, "is of 2026-11-20, not of 2026-11-21" in text) == (1, True)
     file.write_bytes(listed(DAY))
-    assert "nothing is in the ban" in bans("--day", "2026-11-20", "--file", str(file))[1]
+    assert "nothing is in the ban" in asked("--day", "2026-11-20", "--file", str(file))[1]
 
 
 async def test_engines_obey_the_list_of_the_market_s_day(exchange: Exchange) -> None:
@@ -201,26 +201,54 @@ async def test_engines_obey_the_list_of_the_market_s_day(exchange: Exchange) -> 
     databases.close()
 
 
-def test_the_schedule_knows_holidays_and_sunday_s_muhurat() -> None:
-    def asked(day: date) -> bool:
-        at = datetime(day.year, day.month, day.day, 2, 30, tzinfo=UTC)
-        context = dg.build_schedule_context(scheduled_execution_time=at)
-        return isinstance(ban_list_before_the_open(context), dg.RunRequest)
-
-    days = {DAY: True, date(2026, 11, 21): False, date(2026, 11, 24): False, date(2026, 11, 8): True}
-    assert {day: asked(day) for day in days} == days
+def open_real_account(databases: Databases) -> None:
+    with databases.group(G1) as session:
+        session.add(Account(user_id=ANN, account_id="real", venue="zerodha", kind="live", currency="INR"))
 
 
-@pytest.mark.xdist_group("dagster")
-def test_the_asset_loads_today_s_list(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
-    today = datetime.now(UTC).astimezone(commands.IST).date()
-    exchange.body = listed(today, "SAIL")
+def resource(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Platform:
     settings = exchange.databases.settings
     assert settings.database_url is not None
     monkeypatch.setenv("TP_DATABASE_URL", settings.database_url.get_secret_value())
     monkeypatch.setenv("TP_BAN_LIST_URL", exchange.url)
-    made = dg.materialize([fno_ban_list], resources={"platform": Platform(home_dir=str(settings.home_dir))})
-    (materialized,) = made.asset_materializations_for_node("fno_ban_list")
-    assert materialized.metadata["underlyings"].value == "SAIL"
-    with exchange.databases.control() as session:
-        assert loaded(session, today) is not None
+    return Platform(home_dir=str(settings.home_dir))
+
+
+def test_the_schedule_asks_until_it_is_there_and_knows_holidays_and_sunday_s_muhurat(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = resource(exchange, monkeypatch)
+
+    def asked(day: date, minute: int = 0) -> str | None:
+        at = datetime(day.year, day.month, day.day, 2, 30 + minute, tzinfo=UTC)  # 08:00 IST
+        context = dg.build_schedule_context(scheduled_execution_time=at, resources={"platform": platform})
+        found = ban_list_before_the_open(context)
+        return found.run_key if isinstance(found, dg.RunRequest) else None
+
+    assert asked(DAY) is None, "nobody needs it"
+    open_real_account(exchange.databases)
+    days = {DAY: True, date(2026, 11, 21): False, date(2026, 11, 24): False, date(2026, 11, 8): True}
+    assert {day: asked(day) is not None for day in days} == days
+    assert asked(DAY) != asked(DAY, 10), "another run"
+    exchange.body = listed(DAY)
+    exchange.load()
+    assert asked(DAY, 20) is None
+
+
+@pytest.mark.xdist_group("dagster")
+def test_the_asset_loads_today_s_list_once(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    today = datetime.now(UTC).astimezone(commands.IST).date()
+    monkeypatch.setattr(bans, "is_trading_day", lambda segment, day: day == today)
+    exchange.body = listed(today, "SAIL")
+    platform = resource(exchange, monkeypatch)
+
+    def told() -> dict[str, object]:
+        made = dg.materialize([fno_ban_list], resources={"platform": platform})
+        (materialized,) = made.asset_materializations_for_node("fno_ban_list")
+        return {name: value.value for name, value in materialized.metadata.items()}
+
+    assert "no account at Zerodha is real" in str(told()["not_asked_for"])
+    open_real_account(exchange.databases)
+    assert told()["underlyings"] == "SAIL"
+    assert "is loaded" in str(told()["not_asked_for"])
+    assert len(exchange.names) == 1

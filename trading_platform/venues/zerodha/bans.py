@@ -22,15 +22,27 @@ from sqlalchemy.orm import Session
 
 from trading_platform.compliance.audit import record
 from trading_platform.markets.position_limits import BadBanListError, BanList
+from trading_platform.markets.sessions import is_trading_day
 from trading_platform.observability.alerts import raise_alert, resolve_alert
 from trading_platform.storage.control import BanListRow
 from trading_platform.storage.databases import Databases
+from trading_platform.venues.zerodha.vaulted import all_accounts
 
 SOURCE, TITLE = "zerodha", "The F&O ban list is not loaded"
 TIMEOUT_SECONDS = 15.0
 EVERYBODY = "*"
 HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; trading-platform)", "Accept": "text/csv,text/plain,*/*"}
 """The exchange's servers leave requests without a browser's name unanswered."""
+
+
+def needless(databases: Databases, day: date) -> str | None:
+    """Why the list of a day is not to be fetched; None where it is wanted."""
+    if not is_trading_day("NFO", day):
+        return f"derivatives are not traded on {day}"
+    if not any(account.live for account in all_accounts(databases)):
+        return "no account at Zerodha is real; replays go by lists that are loaded by hand"
+    with databases.control() as session:
+        return f"the list of {day} is loaded" if loaded(session, day) is not None else None
 
 
 def fetch_and_take(databases: Databases, day: date, *, actor: str) -> BanList:
