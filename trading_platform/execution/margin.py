@@ -74,7 +74,9 @@ async def _judged(broker: Broker, entries: Sequence[Decision], sets: Sequence[Se
     for entry, legs in zip(entries, sets, strict=True):
         needed = _with_room(min(sum((next(alone) for _ in legs), ZERO), told.needed))
         if _in_derivative(entry) and needed > left:
-            judged.append(_denied(entry, Denial.MARGIN_SHORT, needed=f"{needed:.2f}", available=f"{left:.2f}"))
+            judged.append(
+                _denied(entry, Denial.MARGIN_SHORT, needed=f"{needed:.2f}", available=f"{max(left, ZERO):.2f}")
+            )
         else:
             judged.append(entry)
             left -= needed
