@@ -194,9 +194,9 @@ async def test_engines_obey_the_list_of_the_market_s_day(exchange: Exchange) -> 
     databases.close()
 
 
-def open_real_account(databases: Databases) -> None:
+def open_account(databases: Databases, kind: str) -> None:
     with databases.group(G1) as session:
-        session.add(Account(user_id=ANN, account_id="real", venue="zerodha", kind="live", currency="INR"))
+        session.add(Account(user_id=ANN, account_id=f"a_{kind}_one", venue="zerodha", kind=kind, currency="INR"))
 
 
 def resource(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Platform:
@@ -218,8 +218,9 @@ def test_the_schedule_asks_until_it_is_there_and_knows_holidays_and_sunday_s_muh
         found = ban_list_before_the_open(context)
         return found.run_key if isinstance(found, dg.RunRequest) else None
 
-    assert asked(DAY) is None, "nobody needs it"
-    open_real_account(exchange.databases)
+    open_account(exchange.databases, "sandbox")
+    assert asked(DAY) is None, "a replay has no need of today's"
+    open_account(exchange.databases, "live")
     days = {DAY: True, date(2026, 11, 21): False, date(2026, 11, 24): False, date(2026, 11, 8): True}
     assert {day: asked(day) is not None for day in days} == days
     assert asked(DAY) != asked(DAY, 10), "another run"
@@ -241,7 +242,7 @@ def test_the_asset_loads_today_s_list_once(exchange: Exchange, monkeypatch: pyte
         return {name: value.value for name, value in materialized.metadata.items()}
 
     assert "no account at Zerodha is real" in str(told()["not_asked_for"])
-    open_real_account(exchange.databases)
+    open_account(exchange.databases, "live")
     assert told()["underlyings"] == "SAIL"
     assert "is loaded" in str(told()["not_asked_for"])
     assert len(exchange.names) == 1
