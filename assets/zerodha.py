@@ -1,13 +1,15 @@
-"""Group `execution`: what Zerodha wants of every account before its market opens."""
+"""Group `execution`: what has to be there before the Indian market opens: accounts that are ready, and the ban list."""
 
 import asyncio
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from assets.platform import Platform
 
 GROUP = "execution"
+IST = ZoneInfo("Asia/Kolkata")
 
 
 @dg.asset(
@@ -47,4 +49,23 @@ def kite_preflight(context: dg.AssetExecutionContext, platform: Platform) -> dg.
                 check_name="all_ready", passed=not unready, metadata={"not_ready": ", ".join(unready) or "none"}
             )
         ],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    kinds={"csv", "postgres"},
+    retry_policy=dg.RetryPolicy(max_retries=2, delay=60),
+    description="The exchange's F&O ban list of today, checked and put into force for all engines. A list of another day or a "
+    "broken one is an alert and changes nothing.",
+)
+def fno_ban_list(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.venues.zerodha.bans import fetch_and_take, needless
+
+    day = datetime.now(IST).date()
+    if why := needless(platform.databases, day):
+        return dg.MaterializeResult(metadata={"not_asked_for": why})
+    found = fetch_and_take(platform.databases, day, actor="dagster")
+    return dg.MaterializeResult(
+        metadata={"day": found.day.isoformat(), "underlyings": ", ".join(sorted(found.underlyings)) or "none"}
     )

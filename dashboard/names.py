@@ -91,6 +91,13 @@ def details(found: Mapping[str, Any] | None) -> str:
     )
 
 
+def bans(found: Mapping[str, Any] | None) -> str:
+    """What an engine shows of the day's F&O ban list: names, `none`, `not loaded`; a dash where it trades no derivatives."""
+    if found is None:
+        return DASH
+    return "not loaded" if found["underlyings"] is None else ", ".join(found["underlyings"]) or "none"
+
+
 def moment(value: str | datetime | pd.Timestamp | None) -> str:
     """A time of the API or of a table, as `2026-11-19 05:00 UTC`."""
     if value is None or value is pd.NaT:

@@ -1,8 +1,13 @@
 """The jobs, named after what a person would ask for, and the schedules that ask for them by themselves."""
 
+from zoneinfo import ZoneInfo
+
 import dagster as dg
 
 from assets import partitions
+from assets.platform import Platform
+
+IST = ZoneInfo("Asia/Kolkata")
 
 MAX_RUNTIME = {"dagster/max_runtime": "3600"}
 """A run that hangs is ended after an hour; the daemon's run monitoring does it."""
@@ -81,7 +86,15 @@ morning = dg.define_asset_job(
     tags=MAX_RUNTIME,
 )
 
-JOBS = [compact, collect, train, retrain, evaluate, model_cards, execution, marts, compliance, morning]
+ban_list = dg.define_asset_job(
+    "ban_list",
+    selection=dg.AssetSelection.assets("fno_ban_list"),
+    executor_def=dg.in_process_executor,
+    description="Load today's F&O ban list from the exchange, with retries.",
+    tags=MAX_RUNTIME,
+)
+
+JOBS = [ban_list, compact, collect, train, retrain, evaluate, model_cards, execution, marts, compliance, morning]
 
 
 @dg.schedule(
@@ -131,4 +144,30 @@ kite_morning = dg.ScheduleDefinition(
     description="08:45 IST on weekdays, a quarter of an hour before the pre-open.",
 )
 
-SCHEDULES = [kite_morning, daily_compaction, weekly_retraining, marts_schedule, daily_compliance]
+
+@dg.schedule(
+    job=ban_list,
+    cron_schedule="*/10 8 * * *",
+    execution_timezone="Asia/Kolkata",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every ten minutes from 08:00 to 08:50 IST until it is there, on days on which derivatives are traded, special "
+    "sessions on weekends included.",
+)
+def ban_list_before_the_open(
+    context: dg.ScheduleEvaluationContext, platform: Platform
+) -> dg.RunRequest | dg.SkipReason:
+    from trading_platform.venues.zerodha.bans import needless
+
+    at = context.scheduled_execution_time.astimezone(IST)
+    why = needless(platform.databases, at.date())
+    return dg.SkipReason(why) if why else dg.RunRequest(run_key=f"ban-list-{at:%Y-%m-%d-%H%M}")
+
+
+SCHEDULES = [
+    ban_list_before_the_open,
+    kite_morning,
+    daily_compaction,
+    weekly_retraining,
+    marts_schedule,
+    daily_compliance,
+]

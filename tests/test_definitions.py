@@ -18,6 +18,7 @@ ASSETS = {
     "evaluation": {"ab_evaluation", "drift_report", "model_performance", "promotion"},
     "execution": {
         "fills",
+        "fno_ban_list",
         "kite_preflight",
         "live_execution",
         "live_session",
@@ -27,6 +28,7 @@ ASSETS = {
     },
 }
 JOBS = {
+    "ban_list",
     "compact",
     "collect",
     "train",
@@ -41,7 +43,7 @@ JOBS = {
 SENSORS = {"drift_retraining", "engine_observations", "evaluation_due", "kite_watch", "new_model_versions"}
 SCHEDULES = {
     "weekly_retraining", "marts_every_15_minutes", "daily_compliance",
-    "daily_compaction", "kite_morning",
+    "ban_list_before_the_open", "daily_compaction", "kite_morning",
 }  # fmt: skip
 CHECKS = {
     "bars:expectations", "bars:history_is_complete", "features:forgets_and_serves_alike", "features:looks_at_no_future",

@@ -40,7 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "engine": Entry("trading_platform.execution.commands:engine", "Service: trade the accounts of user groups."),
     "orders": Entry("trading_platform.execution.order_commands:orders", "Orders: list, follow one, settle an unknown."),
     "halt": Entry("trading_platform.execution.halt_commands:halt", "The kill switch: show, set and clear halts."),
-    "kite": Entry("trading_platform.venues.zerodha.commands:app", "Zerodha: log in, log out, the morning's preflight."),
+    "kite": Entry("trading_platform.venues.zerodha.commands:app", "Zerodha: log in, log out, preflight, ban list."),
     "sandbox": Entry("trading_platform.sandbox.commands:app", "An exchange of your own, for paper trading."),
     "torture": Entry(
         "trading_platform.torture.commands:torture", "Kill engines, exchange and database at random; compare all books."

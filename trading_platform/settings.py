@@ -63,6 +63,11 @@ class Settings(BaseSettings):
         description="TOML file of closures and special sessions that exchanges announced since this release; it wins over "
         "the package's own for the dates it names.",
     )
+    ban_list_url: str = Field(
+        default="https://nsearchives.nseindia.com/content/fo/fo_secban.csv",
+        description="The exchange's daily F&O ban list. Without the day's list nothing new is opened in derivatives of "
+        "single shares.",
+    )
     otlp_endpoint: str | None = Field(
         default=None,
         description="OpenTelemetry collector (OTLP over HTTP). Unset: spans go to <home>/logs/traces.jsonl.",

@@ -82,6 +82,7 @@ if engines:
         books=lambda rows: [["Match"] if matches else ["Differ"] for matches in rows["matches"]],
         at=lambda rows: pd.to_datetime(rows["at"], utc=True, format="ISO8601"),
         which=lambda rows: rows["differences"].map("; ".join),
+        bans=[names.bans(row["detail"].get("bans")) for row in engines],
     )
     tables.show(
         compared,
@@ -94,6 +95,9 @@ if engines:
             "late_fills": tables.number("Late fills"),
             "foreign_orders": tables.number("Others' orders"),
             "which": tables.words("Differences", width="large"),
+            "bans": tables.words(
+                "F&O ban today", help="Without the day's list nothing new is opened in shares' derivatives."
+            ),
         },
     )
 

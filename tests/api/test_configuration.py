@@ -7,7 +7,7 @@ from sqlalchemy import select
 from tests.api.conftest import Api
 from trading_platform.api.routes.configuration import UNCERTIFIED
 from trading_platform.identifiers import GroupId
-from trading_platform.storage.group import AuditRow
+from trading_platform.storage.group import Account, AuditRow
 
 HALF = {"capital_fraction": "0.5"}
 
@@ -46,6 +46,19 @@ async def test_a_hedge_is_asked_for_with_the_subscription_and_lies_below_the_mar
     answer = await api.client.put(path, json={**HALF, "hedge_away": "0.03"}, headers=cat)
     assert (answer.status_code, answer.json()["hedge_away"]) == (200, "0.03")
     assert (await api.client.put(path, json=HALF, headers=cat)).json()["hedge_away"] is None
+
+
+async def test_nothing_overnight_is_for_markets_that_close(api: Api) -> None:
+    cat, path = await api.log_in("cat"), "/api/subscriptions/{}/index_futures_long"
+    refused = await api.client.put(path.format("acc_cat"), json={**HALF, "overnight": False}, headers=cat)
+    assert (refused.status_code, refused.json()["title"]) == (422, "This market never closes")
+    assert "is at binance: there is no session's end" in refused.json()["detail"]
+    with api.databases.group(GroupId("g1")) as session:
+        session.add(Account(user_id="cat", account_id="kite_cat", venue="zerodha", kind="live", currency="INR"))
+    for overnight in (False, True):
+        answer = await api.client.put(path.format("kite_cat"), json={**HALF, "overnight": overnight}, headers=cat)
+        assert (answer.status_code, answer.json()["overnight"]) == (200, overnight)
+    assert [row.detail["overnight"] for row in audited(api, "g1", "SUBSCRIPTION", "cat")][-2:] == [False, True]
 
 
 async def test_real_money_on_uncertified_signals_takes_the_words(api: Api) -> None:

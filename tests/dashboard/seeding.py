@@ -163,6 +163,7 @@ class Work:
                         expires_at=datetime.now(UTC) + 8 * HOUR,
                         detail={
                             "market_time": self.now.isoformat(), "cursor": self.bars,
+                            "bans": {"day": "2026-11-20", "underlyings": ["SAIL"]} if group == "g1" else None,
                             "reconciliation": {
                                 "at": self.now.isoformat(), "matches": group != "g2", "set_aside": int(group == "g2"), "open_outcomes": 0,
                                 "foreign_orders": 3, "late_fills": 0,

@@ -116,6 +116,7 @@ def test_how_books_and_venues_compare_is_shown_by_engine(working: Platform, ente
     assert {name: row["books"] for name, row in rows.iterrows()} == {"Engine g1": ["Match"], "Engine g2": ["Differ"]}
     assert rows.loc["Engine g2", "which"] == "a: 2 BTC held by the books, 1 at the venue"
     assert set(rows["foreign_orders"]) == {3}
+    assert [rows.loc[f"Engine {group}", "bans"] for group in ("g1", "g2")] == ["SAIL", "–"]
 
 
 def test_staff_choose_whose_books_they_look_at_and_traders_cannot(working: Platform, enter: Enter) -> None:

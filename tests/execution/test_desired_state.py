@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from tests.execution.test_decisions import portfolio
 from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.cli import app
+from trading_platform.execution import desired_state
 from trading_platform.execution.breaker_board import BreakerBoard
 from trading_platform.execution.clock import WallClock
 from trading_platform.execution.desired_state import ask_for
@@ -61,10 +62,7 @@ async def test_an_engine_halts_and_flattens_as_it_is_asked_and_runs_again_withou
 
 
 def test_the_command_asks_and_refuses_what_there_is_not(group: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = group.settings.database_url
-    assert url is not None
-    monkeypatch.setenv("TP_DATABASE_URL", url.get_secret_value())
-    monkeypatch.setenv("TP_HOME_DIR", str(group.settings.home_dir))
+    monkeypatch.setattr(desired_state, "settings", lambda: group.settings)
     told = CliRunner().invoke(app, ["desire", "g1", "halt", "--reason", "x"])
     assert (told.exit_code, told.output.strip()) == (0, "g1: RUN -> HALT")
     with group.control() as session:

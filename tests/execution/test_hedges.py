@@ -150,7 +150,7 @@ async def floor(
         await open_session(transport, where["request_token"], where["api_secret"])
         venue = ZerodhaVenue(transport, lambda: clock.now(None))
         stakes = {STRATEGY: Stake(STRATEGY, share, True, True, hedge_away=away)}
-        account = portfolio(venue=venue, currency="INR", cash=D(10_000_000), stakes=stakes, limits=PLENTY)
+        account = portfolio(venue=venue, broker=venue, currency="INR", cash=D(10_000_000), stakes=stakes, limits=PLENTY)
         async with databases.control_async() as session:
             dataset = {"kind": "synthetic", "venue": "nse", "source": "x", "symbols": {}, "details": {}}
             session.add(Dataset(dataset_id="d", interval_seconds=60, **dataset))

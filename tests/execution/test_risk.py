@@ -67,6 +67,7 @@ def test_a_limit_of_any_scope_denies_one_step_further(scope: Scope, change: dict
         ({"breaker": lambda: "market:NIFTY 50"}, Denial.BREAKER_OPEN),
         ({"stale_session": "ended"}, Denial.AUTH_STALE),
         ({"other_address": "10.0.0.9"}, Denial.ADDRESS_CHANGED),
+        ({"session_ending": "2026-07-01T09:50:00+00:00"}, Denial.SESSION_ENDING),
         ({"certified_enough": False}, Denial.SIGNAL_UNCERTIFIED),
         ({"stale": True}, Denial.SIGNAL_STALE),
         ({"duplicate": True}, Denial.INTENT_DUPLICATE),

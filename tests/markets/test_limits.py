@@ -270,7 +270,8 @@ def test_the_exchange_s_ban_file() -> None:
     [
         b"", b"<html><body>Access Denied</body></html>", b"\xff\xfe\x00", b"1,SAIL\n",
         b"Securities in Ban For Trade Date 20-NOV-2026:\n1,SAIL\n", b"Securities in Ban For Trade Date 23-NOV-2026:\n",
-        b"Securities in Ban For Trade Date 23-NOV-2026:\n<html>",
+        b"Securities in Ban For Trade Date 23-NOV-2026:\n<html>", b"Securities in Ban For Trade Date 23-NOV-2026:\n1,SAIL\n2,",
+        b"Securities in Ban For Trade Date 23-NOV-2026:\n1,SAIL\n3,GNFC\n",
     ],
 )  # fmt: skip
 def test_what_is_no_ban_list_is_not_taken_for_an_empty_one(data: bytes) -> None:

@@ -227,6 +227,7 @@ class SubscriptionOut(Row):
     allow_uncertified: bool
     enabled: bool
     hedge_away: Amount | None
+    overnight: bool
     changed_at: datetime
     changed_by: str
 
@@ -241,6 +242,10 @@ class SubscriptionIn(BaseModel):
         None, gt=0, lt=1, decimal_places=12, examples=["0.03"],
         description="Buy a put so far below the market before each entry into an index, and keep it as long as the position. "
         "Where none is to be had, nothing is entered.",
+    )  # fmt: skip
+    overnight: bool = Field(
+        True, description="False: every position that the strategy takes is left ahead of the session's end, and nothing is "
+        "entered from then on. For markets that close alone.",
     )  # fmt: skip
     confirmation: str | None = Field(
         None,

@@ -85,7 +85,7 @@ async def terms(session: AsyncSession) -> Terms:
     stakes: dict[tuple[str, str], dict[StrategyId, Stake]] = {}
     for row in await session.scalars(select(Subscription)):
         strategy = StrategyId(row.strategy_id)
-        stake = Stake(strategy, row.capital_fraction, row.allow_uncertified, row.enabled, row.hedge_away)
+        stake = Stake(strategy, row.capital_fraction, row.allow_uncertified, row.enabled, row.hedge_away, row.overnight)
         stakes.setdefault((row.user_id, row.account_id), {})[strategy] = stake
     return Terms(limits, stakes)
 
@@ -107,13 +107,15 @@ async def load_portfolios(
     portfolios = []
     for account, keys_changed_at in accounts.tuples().all():
         keys = await _keys(session, vault, account)
+        venue = _venue(databases, group_id, account, keys, now)
         portfolio = Portfolio(
             user_id=UserId(account.user_id),
             account_id=AccountId(account.account_id),
             kind=account.kind,
             armed=account.kind == "live" and account.armed_at is not None,
             currency=account.currency,
-            venue=WatchedVenue(_venue(databases, group_id, account, keys, now), watch(account.account_id)),
+            venue=WatchedVenue(venue, watch(account.account_id)),
+            broker=venue if isinstance(venue, ZerodhaVenue) else None,
             keys_changed_at=keys_changed_at,
             limits=None,
             holdings=await _holdings(session, account),

@@ -99,6 +99,11 @@ class BreakerBoard:
         venue = self.venues.get(account_id)
         return venue.breaker.name if venue is not None and not venue.allows_entry(now) else None
 
+    def kept_back(self, account_id: str) -> None:
+        """An entry that `blocks` let through was denied afterwards."""
+        if (venue := self.venues.get(account_id)) is not None:
+            venue.kept_back()
+
     def _symbol(self, symbol: Symbol) -> SymbolWatch:
         if symbol not in self.symbols:
             name = f"market:{symbol}"

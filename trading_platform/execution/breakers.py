@@ -233,6 +233,10 @@ class VenueBreaker:
             return True
         return self.breaker.state is BreakerState.CLOSED
 
+    def kept_back(self) -> None:
+        """An entry that was let through did not go out after all: it proves nothing, and another may take its turn."""
+        self._let_through = max(self._let_through - 1, 0)
+
     def on_call(self, *, answered: bool, seconds: float, is_order: bool, now: datetime) -> Breaker:
         """A call ended. Only orders close a half-open breaker: that a venue tells its balances proves nothing of orders."""
         self._wake(now)

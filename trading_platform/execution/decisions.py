@@ -122,11 +122,14 @@ def decide(
 
 def flatten(
     portfolio: Portfolio, latest: Mapping[Symbol, Signal], market_time: datetime, situation: Situation,
-    only: Collection[PositionKey] | None = None,
+    only: Collection[PositionKey] | None = None, occasion: str = "",
 ) -> list[Decision]:  # fmt: skip
-    """Leave everything now, or the positions in `only`, at the latest bar known: the next one may be an hour away."""
+    """Leave everything now, or the positions in `only`, at the latest bar known: the next one may be an hour away.
+
+    A position is left once a bar, and once more on every `occasion` that has a name of its own.
+    """
     return [
-        _exit(portfolio, latest[holding.symbol], holding, market_time, situation)
+        _exit(portfolio, latest[holding.symbol], holding, market_time, situation, occasion)
         for key, holding in portfolio.holdings.items()
         if holding.symbol in latest and holding.symbol not in portfolio.unsettled and (only is None or key in only)
     ]
@@ -154,11 +157,15 @@ def decision_key(portfolio: Portfolio, signal: Signal, purpose: str) -> str:
     )
 
 
-def _exit(portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation) -> Decision:
+def _exit(
+    portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation, occasion: str = ""
+) -> Decision:
     instrument = situation.instruments.get(held.contract)
     quantity = instrument.round_quantity(held.quantity) if instrument else ZERO
+    if portfolio.broker is not None and (largest := portfolio.broker.largest_order(held.contract)):
+        quantity = min(quantity, largest)  # the rest follows: `slices.py`
     denial = check(_wish(portfolio, signal, held.contract, instrument, quantity, entry=False))
-    key = decision_key(portfolio, signal, "exit")
+    key = decision_key(portfolio, signal, f"exit{occasion}")
     return Decision(portfolio, signal, "exit", "sell", quantity, denial, held, key, held.contract)
 
 
@@ -189,6 +196,7 @@ def enter(
     wish.set_aside = portfolio.set_aside
     wish.stale_session = _ended(portfolio, now)
     wish.other_address = _other_address(portfolio)
+    wish.session_ending = None if stake.overnight else _squaring_off(portfolio, contract, now)
     wish.duplicate = counts.decided(key)
     wish.own_opposite = counts.opposes(portfolio, contract, "buy")
     wish.stale = now >= signal.expires_at
@@ -239,6 +247,16 @@ def _count(decision: Decision, counts: Exposures) -> None:
 def _ended(portfolio: Portfolio, now: datetime) -> str | None:
     ends = portfolio.session_ends_at
     return None if ends is None or now < ends else f"ended {ends.isoformat()}"
+
+
+def _squaring_off(portfolio: Portfolio, contract: Symbol, now: datetime) -> str | None:
+    """Since when positions that are not held overnight are being left; a market without an end keeps them out for good."""
+    broker = portfolio.broker
+    if broker is None:
+        return "ever: this market never closes"
+    at = max(now, broker.now())
+    due = broker.square_off(contract, at)
+    return due.isoformat() if due is not None and at >= due else None
 
 
 def _other_address(portfolio: Portfolio) -> str | None:

@@ -19,6 +19,7 @@ class Denial(StrEnum):
     BOOKS_DIFFER = "BOOKS_DIFFER"
     AUTH_STALE = "AUTH_STALE"
     ADDRESS_CHANGED = "ADDRESS_CHANGED"
+    SESSION_ENDING = "SESSION_ENDING"
     SIGNAL_UNCERTIFIED = "SIGNAL_UNCERTIFIED"
     SIGNAL_STALE = "SIGNAL_STALE"
     INSTRUMENT_UNKNOWN = "INSTRUMENT_UNKNOWN"
@@ -37,6 +38,8 @@ class Denial(StrEnum):
     POSITIONS_TOO_MANY = "POSITIONS_TOO_MANY"
     ORDERS_OPEN = "ORDERS_OPEN"
     BALANCE_SHORT = "BALANCE_SHORT"
+    MARGIN_SHORT = "MARGIN_SHORT"
+    MARGIN_UNKNOWN = "MARGIN_UNKNOWN"
     LOSS_DAILY = "LOSS_DAILY"
     LOSS_DRAWDOWN = "LOSS_DRAWDOWN"
     RATE_SECOND = "RATE_SECOND"
@@ -85,6 +88,11 @@ ABOUT: Mapping[Denial, About] = {
         "Orders would leave from another address than the one registered at the broker.",
         "Send from the registered address, or register this one.",
     ),
+    Denial.SESSION_ENDING: About(
+        "The subscription holds nothing overnight (`overnight` false), and its positions are being left ahead of the "
+        "session's end.",
+        "Nothing: entries go on with the next session. To hold positions overnight, set `overnight` of the subscription.",
+    ),
     Denial.SIGNAL_UNCERTIFIED: About(
         "A live account takes certified signals alone.", "Wait for certification, or let the owner allow it in words."
     ),
@@ -125,6 +133,15 @@ ABOUT: Mapping[Denial, About] = {
     Denial.POSITIONS_TOO_MANY: About("The scope holds as many positions as allowed.", LOWER),
     Denial.ORDERS_OPEN: About("As many orders are working as allowed.", "Wait until some are done, or cancel them."),
     Denial.BALANCE_SHORT: About("The account's cash or margin does not cover it.", "Pay in, or trade smaller."),
+    Denial.MARGIN_SHORT: About(
+        "By the broker's own reckoning, and 2 % on top for moving prices and charges, an entry in a derivative needs more "
+        "than the entries before it leave available.",
+        "Pay in, trade smaller, or free margin that other positions block.",
+    ),
+    Denial.MARGIN_UNKNOWN: About(
+        "The broker did not say what an entry in a derivative would block, or what is available.",
+        "Nothing: the next signal asks again. If it lasts, look at the broker's status and at the account's log-in.",
+    ),
     Denial.LOSS_DAILY: About("The scope lost as much today as allowed.", TOMORROW),
     Denial.LOSS_DRAWDOWN: About(
         "The account is as far below its highest equity as allowed.", "An admin raises the limit after a review."

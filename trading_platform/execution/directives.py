@@ -1,11 +1,14 @@
-"""What others write and an engine obeys: halts, the group's desired state, limits, experiments, the list of accounts."""
+"""What others write and an engine obeys: halts, the group's desired state, limits, experiments, the list of accounts, the
+exchange's ban list."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.execution.accounts import terms, tradable_accounts
 from trading_platform.execution.breaker_board import BreakerBoard
@@ -16,8 +19,10 @@ from trading_platform.execution.portfolio import Portfolio
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
 from trading_platform.learning.arms import arm_of
 from trading_platform.markets.instruments import Instrument
+from trading_platform.markets.sessions import IST
 from trading_platform.storage.control import Experiment, Group, Halt, Signal
 from trading_platform.storage.databases import Databases
+from trading_platform.venues.zerodha.bans import lists_from
 
 READ_AGAIN_SECONDS = 1.0
 """How old a directive may be."""
@@ -39,6 +44,8 @@ class Directives:
     clock: MarketClock
     breakers: BreakerBoard
     latches: Latches = field(default_factory=lambda: Latches({}))
+    bans: dict[str, Any] | None = None
+    """The day's ban list as it is shown; None where no account is at a broker."""
     _situation: Situation | None = None
     _experiments: list[Experiment] = field(default_factory=list)
     _arms: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -70,6 +77,7 @@ class Directives:
                 .order_by(Experiment.started_at.desc())
             )
             self._experiments = list(running.all())
+            await self._read_bans(session, portfolios)
         async with self.databases.group_async(self.group_id) as session:
             accounts = await tradable_accounts(session, self.dataset_id, self.live_venue)
             in_force = await terms(session)
@@ -92,6 +100,19 @@ class Directives:
             ),
             leaving=lambda portfolio: latches.asks(portfolio, self.group_id, "flatten"),
         )
+
+    async def _read_bans(self, session: AsyncSession, portfolios: Sequence[Portfolio]) -> None:
+        """Today's list is in force with the next order. A replay reads all there are: its days pass in moments."""
+        brokers = [portfolio.broker for portfolio in portfolios if portfolio.broker is not None]
+        if not brokers:
+            self.bans = None
+            return
+        day = brokers[0].now().astimezone(IST).date()
+        lists = await lists_from(session, date.min if self.clock.waits else day)
+        for broker in brokers:
+            broker.bans = lists
+        today = lists.get(day)
+        self.bans = {"day": day.isoformat(), "underlyings": sorted(today.underlyings) if today else None}
 
     def arm(self, portfolio: Portfolio, signal: Signal, signals: Sequence[Signal]) -> str:
         """Whose signal this user's money follows; the champion's where no challenger scored the bar."""

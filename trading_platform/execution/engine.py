@@ -33,11 +33,13 @@ from trading_platform.execution.hedges import HedgeKeeper
 from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
+from trading_platform.execution.margin import covered
 from trading_platform.execution.portfolio import Portfolio, PositionKey
 from trading_platform.execution.positions import write_equity
 from trading_platform.execution.reconciliation import Reconciliation, say
 from trading_platform.execution.sender import Sender
-from trading_platform.execution.square_off import ending
+from trading_platform.execution.slices import cuts
+from trading_platform.execution.square_off import ending, entered_late
 from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
@@ -297,6 +299,7 @@ class Engine:
             followed = [signal for signal in signals if signal.role == self.directives.arm(portfolio, signal, signals)]
             decisions += decide(portfolio, followed, market_time, situation, now, exposures)
         decisions = await self.stops.make_way(decisions, self.instruments, self._now(), self._clock_seconds())
+        decisions = await covered(decisions, market_time, self.breakers.kept_back)
         decisions = await self.hedges.lead(decisions, situation, exposures, market_time, now, self._clock_seconds())
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0
@@ -310,19 +313,23 @@ class Engine:
 
     async def _end_entries(self, symbols: set[Symbol]) -> None:
         """Take back what is left of entries whose bar is over: what they filled can then be protected and left."""
+        own = (each for each in self.portfolios if each.working)
+        await at_once(self._take_back(portfolio, symbols, "its bar is over") for portfolio in own)
 
-        async def end(portfolio: Portfolio) -> None:
-            if await cancel_entries(self.databases, self.lease, portfolio, "its bar is over", symbols):
-                await self._settle(portfolio, all_now=True)
-
-        await at_once(end(portfolio) for portfolio in self.portfolios if portfolio.working)
+    async def _take_back(self, portfolio: Portfolio, symbols: set[Symbol], why: str) -> None:
+        if await cancel_entries(self.databases, self.lease, portfolio, why, symbols):
+            await self._settle(portfolio, all_now=True)
 
     async def _protect(self) -> None:
         """A stop under every position; what cannot have one, or ends today, is left at the market; and what is hedged."""
         if self.market_time is None:
             return
+        now = self._market_now()
+        late = [(portfolio, symbols) for portfolio in self.portfolios if (symbols := entered_late(portfolio, now))]
+        await at_once(self._take_back(portfolio, symbols, "the session ends") for portfolio, symbols in late)
         traded = [each for each in self.portfolios if each.set_aside is None]
-        await self._leave(ending(traded, self._market_now()))
+        # Refused, it is tried the next minute.
+        await self._leave(ending(traded, now), f" {now:%Y-%m-%d %H:%M}")
         staying = [each for each in traded if not self.directives.situation.leaves(each)]
         await self._leave(await self.stops.protect(staying, self.instruments, self.market_time, self._clock_seconds()))
         await self.hedges.follow(traded, self.directives.situation, self.market_time, self._clock_seconds())
@@ -351,7 +358,7 @@ class Engine:
 
         An engine that dies between two parts decides on the rest again, and finds those written that were.
         """
-        issued_at = datetime.now(UTC)
+        issued_at, cut = datetime.now(UTC), cuts(decisions)
         ordered = in_turn(decisions)
         parts = [ordered[start : start + STEP_PART] for start in range(0, max(len(ordered), 1), STEP_PART)]
         async with Dispatch(self.sender, self._clock_seconds()) as out:
@@ -369,6 +376,11 @@ class Engine:
         async with self.databases.group_async(self.group_id) as session:
             await self.lease.check(session)
             await write_equity(session, self.portfolios, market_time)
+        for each in cut:
+            if (following := each.following(self.instruments[each.decision.contract])) is not None:
+                there = await held_at_venue(following.portfolio)
+                if there is not None and (rest := at_most_held([following], there, self.instruments)):
+                    await self._carry_out(rest, market_time, seq)
 
     async def _withdraw(self) -> None:
         """What halts ask for beside keeping entries back: cancel those that work, and leave what is held."""
@@ -380,7 +392,7 @@ class Engine:
         leaving = (portfolio for portfolio in self.portfolios if self.directives.situation.leaves(portfolio))
         await self._leave([(portfolio, key) for portfolio in leaving for key in portfolio.holdings])
 
-    async def _leave(self, positions: Sequence[tuple[Portfolio, PositionKey]]) -> None:
+    async def _leave(self, positions: Sequence[tuple[Portfolio, PositionKey]], occasion: str = "") -> None:
         """Leave positions at the latest bar, without waiting for the next one: no more than the venue says is there."""
         if not positions or self.market_time is None:
             return
@@ -400,16 +412,16 @@ class Engine:
         for portfolio, key in positions:
             keys.setdefault(portfolio.account_id, set()).add(key)
         leaving = [portfolio for portfolio in self.portfolios if portfolio.account_id in keys]
-        exits = await at_once(self._exits(each, keys[each.account_id], latest) for each in leaving)
+        exits = await at_once(self._exits(each, keys[each.account_id], latest, occasion) for each in leaving)
         if decisions := [decision for own in exits for decision in own]:
             await self._carry_out(decisions, self.market_time, self.cursor)
 
     async def _exits(
-        self, portfolio: Portfolio, keys: Collection[PositionKey], latest: Mapping[Symbol, Signal]
+        self, portfolio: Portfolio, keys: Collection[PositionKey], latest: Mapping[Symbol, Signal], occasion: str
     ) -> list[Decision]:
         """Of one account's positions, without the stops in their way, and of no more than its venue says is there."""
         assert self.market_time is not None
-        exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys)
+        exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys, occasion)
         exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
         there = await held_at_venue(portfolio) if exits else None
         return at_most_held(exits, there, self.instruments) if there is not None else []
@@ -420,6 +432,7 @@ class Engine:
         """Read what is to be obeyed, and show it. Raises `AccountsChanged`."""
         await self.directives.read(self.portfolios, self.instruments)
         self.lease.detail["breakers"] = self.breakers.shown()
+        self.lease.detail["bans"] = self.directives.bans
         self.lease.detail["halts"] = sorted(f"{scope}:{scope_id}" for scope, scope_id in self.directives.latches.held)
         if self.lease.state in (RUNNING, FLATTENING):
             self.lease.state = FLATTENING if self.directives.flattening else RUNNING

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from trading_platform.execution.limits import Limits
 from trading_platform.identifiers import AccountId, ClientOrderId, StrategyId, Symbol, UserId
-from trading_platform.venues.port import OrderVenue
+from trading_platform.venues.port import Broker, OrderVenue
 
 ZERO = Decimal(0)
 PositionKey = tuple[StrategyId, Symbol]
@@ -78,6 +78,8 @@ class Stake:
     enabled: bool
     hedge_away: Decimal | None = None
     """How far below the market the put is that an entry into an index is hedged with; None: it is not."""
+    overnight: bool = True
+    """False: what it takes is left ahead of the session's end, and nothing is entered from then on."""
 
 
 @dataclass
@@ -119,6 +121,8 @@ class Portfolio:
     """When the latest orders were sent, in seconds of the clock that rates are counted by."""
     keys_changed_at: datetime | None = None
     """Of the keys that `venue` uses."""
+    broker: Broker | None = None
+    """What `venue` is beside an order door; None at an exchange that never closes."""
 
     @property
     def unsettled(self) -> set[Symbol]:

@@ -66,6 +66,8 @@ class Wish:
     """Why the session at the broker is not believed to hold."""
     other_address: str | None = None
     """The address that orders would leave from, where it is not the registered one."""
+    session_ending: str | None = None
+    """Since when nothing is entered any more that may not be held overnight."""
     certified_enough: bool = True
     stale: bool = False
     tradable: bool = True
@@ -79,7 +81,9 @@ class Wish:
 
 def check(wish: Wish) -> str | None:
     """None where the order may go out, else the denial. For an exit only the venue's own rules count."""
-    rules = (_venue_rules, _state_rules, _limit_rules, _breaker_rule) if wish.entry else (_venue_rules,)
+    rules = (
+        (_venue_rules, _account_rules, _signal_rules, _limit_rules, _breaker_rule) if wish.entry else (_venue_rules,)
+    )
     return next((denial for rule in rules for denial in rule(wish)), None)
 
 
@@ -100,7 +104,7 @@ def _venue_rules(wish: Wish) -> Iterator[str]:
         yield _as_said(wish.venue_rule)
 
 
-def _state_rules(wish: Wish) -> Iterator[str]:
+def _account_rules(wish: Wish) -> Iterator[str]:
     if wish.halted is not None:
         yield said(Denial.HALT_ACTIVE, scope=wish.halted)
     if wish.flattening:
@@ -111,6 +115,11 @@ def _state_rules(wish: Wish) -> Iterator[str]:
         yield said(Denial.AUTH_STALE, session=wish.stale_session)
     if wish.other_address is not None:
         yield said(Denial.ADDRESS_CHANGED, address=wish.other_address)
+    if wish.session_ending:
+        yield said(Denial.SESSION_ENDING, since=wish.session_ending)
+
+
+def _signal_rules(wish: Wish) -> Iterator[str]:
     if not wish.certified_enough:
         yield said(Denial.SIGNAL_UNCERTIFIED)
     if wish.stale:

@@ -8,7 +8,7 @@ by `trading_platform.markets`. A denial names the rule and the nearest value tha
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal, cast
@@ -107,11 +107,6 @@ class KiteOrder:
             for name, value in fields.items()
             if value is not None
         }
-
-    def sliced(self, contract: Contract, freeze: FreezeTable, day: datetime) -> list["KiteOrder"]:
-        """The order as several within the exchange's freeze quantity; each wants a tag of its own."""
-        local = day.astimezone(IST).date()
-        return [replace(self, quantity=each) for each in freeze.slices(self.quantity, contract, local)]
 
 
 @dataclass(frozen=True)

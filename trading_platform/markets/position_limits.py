@@ -129,9 +129,11 @@ class BanList:
             raise BadBanListError(f"the F&O ban list is of {listed_for}, not of {day}; fetch the exchange's file again")
         entries = [each.strip(" .") for each in re.split(r"[,\s]+", text[heading.end() :])]
         names = [each for each in entries if each and not each.isdigit()]
+        numbers = [int(each) for each in entries if each.isdigit()]
         strange = [each for each in names if not SYMBOL.fullmatch(each)]
-        if strange or not names:
+        if strange or not names or (numbers and numbers != list(range(1, len(names) + 1))):
             what = f"{strange[0]!r} in it" if strange else "neither symbols nor NIL in it"
+            what = what if strange or not names else f"{len(names)} symbols numbered {numbers}: it was cut off"
             raise BadBanListError(f"the F&O ban list of {day} has {what}; fetch the exchange's file again")
         return cls(day, frozenset(names) - {"NIL"})
 

@@ -3,7 +3,20 @@
 Market data, models and signals are shared by all user groups and therefore live here; what belongs to a user does not.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func, text
+from datetime import date
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    String,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from trading_platform.storage.types import Json, Money, Text, Time, metadata
@@ -96,6 +109,17 @@ class Halt(ControlBase):
         CheckConstraint("action in ('block', 'cancel', 'flatten')", name="action"),
         Index("uq_halts_active", "scope", "scope_id", unique=True, postgresql_where=text("cleared_at is null")),
     )
+
+
+class BanListRow(ControlBase):
+    """The exchange's F&O ban list of a trading day, as it was checked when it was loaded. A day without a row has none."""
+
+    __tablename__ = "ban_lists"
+    day: Mapped[date] = mapped_column(primary_key=True)
+    underlyings: Mapped[list[str]] = mapped_column(ARRAY(String))
+    source: Mapped[Text]
+    """Address or file that it came from."""
+    fetched_at: Mapped[Time] = mapped_column(server_default=NOW)
 
 
 class Alert(ControlBase):

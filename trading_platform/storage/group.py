@@ -92,6 +92,8 @@ class Subscription(GroupBase):
     allow_uncertified: Mapped[bool] = mapped_column(server_default=text("false"))
     """Live accounts trade certified signals alone unless this is set by their owner in so many words."""
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    overnight: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Whether positions are held beyond the session's end; where not, they are left ahead of it."""
     hedge_away: Mapped[Money | None]
     """How far below the market the put is that each entry into an index is hedged with, 0 to 1; None: it is not."""
     changed_at: Mapped[Time] = mapped_column(server_default=NOW)

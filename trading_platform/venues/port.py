@@ -5,9 +5,9 @@ its client order id settles that. Nothing but `Throttled` may be sent again by i
 `QueryFailedError`; it never means "no position" or "no such order".
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -15,6 +15,7 @@ from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, Trade
 from trading_platform.markets.contracts import Contract
 from trading_platform.markets.denials import Denial
 from trading_platform.markets.instruments import Instrument
+from trading_platform.markets.position_limits import BanList
 from trading_platform.venues.route import Route
 
 Side = Literal["buy", "sell"]
@@ -94,6 +95,26 @@ class TopOfBook:
     ask_quantity: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A market order that is thought of, to be asked about."""
+
+    contract: Symbol
+    side: Side
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class MarginTold:
+    """What orders would block by the broker's own reckoning, and what is free for it."""
+
+    needed: Decimal
+    """By all of them together; where they were asked about as sets, with the benefit that legs are to each other."""
+    alone: tuple[Decimal, ...]
+    """By each for itself, in the order of the question."""
+    available: Decimal
+
+
 class QueryFailedError(RuntimeError):
     """A question to the venue got no answer; the caller knows as much as before."""
 
@@ -104,6 +125,33 @@ class AuthLostError(QueryFailedError):
     def __init__(self, account_id: AccountId, text: str) -> None:
         super().__init__(f"{account_id}: {text}")
         self.account_id = account_id
+
+
+class Broker(Protocol):
+    """What an account at a broker has beside the order door, and one at an exchange that never closes has not."""
+
+    bans: Mapping[date, BanList]
+    """The F&O ban lists that are loaded, by day; today's counts."""
+
+    @property
+    def now(self) -> Callable[[], datetime]:
+        """The market's clock."""
+        ...
+
+    def square_off(self, contract: Symbol, at: datetime) -> datetime | None:
+        """When positions that are not held overnight are left on the day of `at`; None on a day without trading."""
+        ...
+
+    def largest_order(self, contract: Symbol) -> Decimal | None:
+        """The exchange's freeze quantity now, as a multiple of the lot; None where none is known."""
+        ...
+
+    async def margin(self, orders: Sequence[Wanted], *, sets: bool) -> MarginTold:
+        """What the broker would block for these orders, and has to block. Raises `QueryFailedError`.
+
+        `sets`: some of them are legs of one position, so that together they may need less than each alone.
+        """
+        ...
 
 
 class OrderVenue(Protocol):

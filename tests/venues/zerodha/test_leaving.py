@@ -102,10 +102,10 @@ async def test_a_ban_and_a_missing_ban_list_hold_for_entries_alone(venue: Zerodh
     assert code(SHARE_FUTURE, 400, reducing=True) is None
     assert code(INDEX_FUTURE, 65, reducing=False) is None
     assert code(SYMBOL, 1, reducing=False) is None
-    venue.bans = BanList(OPEN.date(), frozenset({"INFY"}))
+    venue.bans = {OPEN.date(): BanList(OPEN.date(), frozenset({"INFY"}))}
     assert code(SHARE_FUTURE, 400, reducing=False) == "BAN_PERIOD"
     assert code(SHARE_FUTURE, 400, reducing=True) is None
-    venue.bans = BanList(OPEN.date(), frozenset())
+    venue.bans = {OPEN.date(): BanList(OPEN.date(), frozenset())}
     assert code(SHARE_FUTURE, 400, reducing=False) is None
     assert code(SHARE_FUTURE, 399, reducing=True) == "QUANTITY_LOT"
     await venue.close()

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from kiteconnect import KiteConnect
 
-from tests.venues.zerodha.replayed import Replayed, error, success
+from tests.venues.zerodha.replayed import Replayed, success
 from trading_platform.identifiers import VenueOrderId
 from trading_platform.markets.contracts import Contract
 from trading_platform.markets.denials import Denial
@@ -210,26 +210,6 @@ def test_slicing_by_the_broker_only_above_the_freeze_quantity() -> None:
     for quantity, code in ((1755, "SLICE_NEEDLESS"), (1820, None), (17_550, None), (17_615, "QUANTITY_SLICES")):
         denial = check_autoslice(replace(FUTURE, quantity=quantity), around(NIFTY))
         assert (denial.code if denial else None) == code
-
-
-async def test_our_own_slices_have_tags_of_their_own_and_stop_at_the_first_doubt(kite: Replayed) -> None:
-    kite.answers["POST", "/orders/regular"] = [
-        success({"order_id": "1"}), error(400, "OrderException", "Order request timed out. Please check the order book"),
-    ]  # fmt: skip
-    transport = kite.transport()
-    order = replace(FUTURE, quantity=1755 * 2 + 65)
-    found = await OrderDesk(transport).place_sliced(order, around(NIFTY), FreezeTable(), ["A", "B", "C"])
-    assert isinstance(found, Sliced)
-    assert [(each.form["quantity"], each.form["tag"]) for each in kite.asked] == [("1755", "A"), ("1755", "B")]
-    assert [type(child.answer).__name__ for child in found.children] == ["Acknowledged", "Ambiguous"]
-    with pytest.raises(ValueError, match="3 slices"):
-        await OrderDesk(transport).place_sliced(order, around(NIFTY), FreezeTable(), ["A", "A", "B"])
-    too_big = await OrderDesk(transport).place_sliced(
-        replace(FUTURE, quantity=65 * 271), around(NIFTY), FreezeTable(), []
-    )
-    assert isinstance(too_big, Denial)
-    assert (too_big.code, too_big.nearest) == ("QUANTITY_SLICES", D(17_550))
-    await transport.close()
 
 
 async def test_conversion(kite: Replayed) -> None:

@@ -26,6 +26,7 @@ from trading_platform.api.schemas import (
     SubscriptionOut,
 )
 from trading_platform.compliance.audit import record
+from trading_platform.execution.square_off import VENUES_THAT_CLOSE
 from trading_platform.observability.traces import current_trace_id
 from trading_platform.storage.group import RiskLimits, Subscription
 
@@ -92,11 +93,17 @@ async def subscribe(
                 422, "Confirmation missing", "uncertified signals on a live account need a typed confirmation",
                 expected=f'"confirmation": "{UNCERTIFIED}"', remedy="Send it, or leave allow_uncertified false.",
             )  # fmt: skip
+        if not body.overnight and account.venue not in VENUES_THAT_CLOSE:
+            raise ProblemError(
+                422, "This market never closes", f"account {account_id!r} is at {account.venue}: there is no session's end",
+                expected='"overnight": true', remedy="Leave overnight true, or stop the strategy when it should hold nothing.",
+            )  # fmt: skip
         values = {
             "capital_fraction": body.capital_fraction,
             "enabled": body.enabled,
             "allow_uncertified": body.allow_uncertified,
             "hedge_away": body.hedge_away,
+            "overnight": body.overnight,
             "changed_by": user.user_id,
             "changed_at": datetime.now(UTC),
         }

@@ -1,4 +1,4 @@
-"""`trading-platform kite`: log in, log out, see how things stand, check before the market opens."""
+"""`trading-platform kite`: log in, log out, see how things stand, check before the market opens, load the ban list."""
 
 import asyncio
 import getpass
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,9 +17,11 @@ from rich.table import Table
 from trading_platform.accounts.vault import Vault, VaultError
 from trading_platform.markets.sessions import IST, Segment
 from trading_platform.settings import settings
+from trading_platform.storage.control import BanListRow
 from trading_platform.storage.databases import Databases
 from trading_platform.venues.port import QueryFailedError
 from trading_platform.venues.zerodha import vaulted
+from trading_platform.venues.zerodha.bans import take
 from trading_platform.venues.zerodha.login import (
     LoginRefusedError,
     close_session,
@@ -122,6 +125,38 @@ def preflight(
     _show(report)
     if not report.ready:
         raise typer.Exit(1)
+
+
+@app.command()
+def bans(
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The exchange's fo_secban.csv, to load it by hand.")
+    ] = None,
+    day: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The trading day it is of. Default: today in India.")
+    ] = None,
+) -> None:
+    """Show the F&O ban list of a day, or load it from a file.
+
+    It is loaded by itself on trading days before the market opens. Engines obey a list that was loaded by hand within a
+    second. A replay goes by the lists of the days that it replays.
+
+    Example: `trading-platform kite bans --file fo_secban.csv --day 2026-11-20`
+    """
+    wanted = (day or datetime.now(IST)).date()
+    with _explained():
+        databases = Databases(settings())
+        if file is not None:
+            take(databases, file.read_bytes(), wanted, source=file.name, actor=_actor())
+        with databases.control() as session:
+            row = session.get(BanListRow, wanted)
+    if row is None:
+        console.print(
+            f"[yellow]No F&O ban list of {wanted} is loaded[/yellow]: nothing new is opened in derivatives of single shares"
+        )
+        raise typer.Exit(1)
+    fetched = f"{row.fetched_at.astimezone(IST):%Y-%m-%d %H:%M} IST"
+    console.print(f"{wanted}: {', '.join(row.underlyings) or 'nothing is in the ban'} ({row.source}, {fetched})")
 
 
 def token_in_redirect(pasted: str, account: vaulted.KiteAccount, api_secret: str, now: datetime) -> str:

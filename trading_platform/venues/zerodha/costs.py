@@ -3,13 +3,15 @@
 Ours is in `markets/margins.py` and `markets/contract_note.py`; this is what it is checked against every day.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from trading_platform.markets.kite_orders import KiteOrder
-from trading_platform.venues.zerodha.books import BookOrder
+from trading_platform.venues.port import MarginTold, QueryFailedError
+from trading_platform.venues.zerodha.books import BookOrder, Books
 from trading_platform.venues.zerodha.questions import ask, money, read, rows_of
 from trading_platform.venues.zerodha.transport import KiteTransport
 
@@ -28,7 +30,7 @@ class ChargesTold:
 
 
 @dataclass(frozen=True, slots=True)
-class MarginTold:
+class OrderMargin:
     """What an order would block by the broker's own reckoning."""
 
     tradingsymbol: str
@@ -47,7 +49,7 @@ class BasketMargin:
 
     initial: Decimal
     final: Decimal
-    orders: tuple[MarginTold, ...]
+    orders: tuple[OrderMargin, ...]
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Costs:
 
     transport: KiteTransport
 
-    async def order_margins(self, orders: Sequence[KiteOrder]) -> list[MarginTold]:
+    async def order_margins(self, orders: Sequence[KiteOrder]) -> list[OrderMargin]:
         return rows_of(
             await ask(self.transport, "/margins/orders", json=[_for_margin(each) for each in orders]), _margin
         )
@@ -88,6 +90,23 @@ class Costs:
         )
 
 
+async def margin_told(transport: KiteTransport, orders: Sequence[KiteOrder], *, sets: bool) -> MarginTold:
+    """What orders would block and what is free, both asked at once. Raises `QueryFailedError`.
+
+    Positions are left out of a set's reckoning: what they block is not among what is free.
+    """
+    costs, funds = Costs(transport), Books(transport).funds()
+    if sets:
+        basket, told = await asyncio.gather(costs.basket_margin(orders, consider_positions=False), funds)
+        needed, rows = basket.final, list(basket.orders)
+    else:
+        rows, told = await asyncio.gather(costs.order_margins(orders), funds)
+        needed = sum((each.total for each in rows), Decimal(0))
+    if len(rows) != len(orders) or "equity" not in told:
+        raise QueryFailedError(f"Zerodha told margins of {len(rows)} orders of {len(orders)}, money of {sorted(told)}")
+    return MarginTold(needed, tuple(each.total for each in rows), told["equity"].usable)
+
+
 def charges_told(row: Mapping[str, Any]) -> ChargesTold:
     return ChargesTold(
         money(row["total"]), money(row["brokerage"]), money(row["transaction_tax"]),
@@ -96,8 +115,8 @@ def charges_told(row: Mapping[str, Any]) -> ChargesTold:
     )  # fmt: skip
 
 
-def _margin(row: Mapping[str, Any]) -> MarginTold:
-    return MarginTold(
+def _margin(row: Mapping[str, Any]) -> OrderMargin:
+    return OrderMargin(
         row["tradingsymbol"], money(row["total"]), money(row["span"]), money(row["exposure"]),
         money(row["option_premium"]), money(row["var"]), money(row["leverage"]),
         charges_told(row["charges"]) if row.get("charges") else None,

@@ -2,13 +2,13 @@
 
     contract = option_for(book, OptionWish("NIFTY", "CE", steps=1), spot, today)
     quantity = lots_for(contract, rupees=Decimal(500_000), price=spot)
-    expiry_day(contract, now, rules)                    # what to do on the last day, and by when
+    plan_for(contract, now, rules)                      # what to do on the last day, and by when
 
 All is read from the day's dump: expiries, strikes and lots are never computed. Our own leaving comes before the broker's:
 what the broker squares off costs a fee, and what expires in a share is delivered.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -16,11 +16,8 @@ from enum import StrEnum
 from typing import Literal
 
 from trading_platform.markets.contracts import Contract, ContractBook, UnknownContractError
-from trading_platform.markets.denials import Denial
-from trading_platform.markets.position_limits import INDICES, BanList, check_ban
-from trading_platform.markets.quantities import FreezeTable
+from trading_platform.markets.position_limits import INDICES
 from trading_platform.markets.sessions import IST, Segment, is_trading_day, square_off_at
-from trading_platform.venues.zerodha.books import BookPosition
 
 Kind = Literal["CE", "PE"]
 ZERO = Decimal(0)
@@ -86,49 +83,11 @@ def option_for(book: ContractBook, wish: OptionWish, spot: Decimal, today: date)
     return book.chain(wish.name, expiry).by_moneyness(spot, wish.steps, wish.kind)
 
 
-def next_of(book: ContractBook, contract: Contract) -> Contract:
-    """The same future of the next expiry; of an option the nearest listed strike of the next expiry, same kind.
-
-    Raises `UnknownContractError` where none is listed.
-    """
-    if contract.expiry is None:
-        raise UnknownContractError(f"{contract.tradingsymbol} does not expire")
-    after = contract.expiry + timedelta(days=1)
-    if contract.is_future:
-        return book.future(contract.name, after)
-    kind: Kind = "CE" if contract.instrument_type == "CE" else "PE"
-    return book.chain(contract.name, book.next_expiry(contract.name, after)).by_moneyness(contract.strike, 0, kind)
-
-
 def lots_for(contract: Contract, rupees: Decimal, price: Decimal) -> int:
     """Units, a whole number of lots, that `rupees` pay in full at `price`; 0 where they do not pay one lot."""
     if price <= ZERO or rupees <= ZERO or contract.lot_size <= 0:
         return 0
     return int(rupees / (price * contract.lot_size)) * contract.lot_size
-
-
-def check_derivative(
-    contract: Contract, quantity: int, freeze: FreezeTable, bans: BanList | None, now: datetime, *,
-    exposure_before: Decimal, exposure_after: Decimal, rules: ExpiryRules,
-) -> Denial | None:  # fmt: skip
-    """Whether an order in a derivative may go out: lot, freeze, ban, and the last days of the contract.
-
-    Exposures are futures equivalents in the underlying (`position_limits.future_equivalent`); what makes them smaller
-    always passes the ban and the calendar.
-    """
-    day = now.astimezone(IST).date()
-    if denial := freeze.check(quantity, contract, day):
-        return denial
-    if denial := check_ban(contract, bans, day, before=exposure_before, after=exposure_after):
-        return denial
-    reducing = abs(exposure_after) < abs(exposure_before)
-    plan = plan_for(contract, now, rules)
-    late = plan.due is not None and now >= plan.due
-    if not reducing and (plan.action is Action.EXPIRED or (plan.action is not Action.KEEP and late)):
-        return Denial(
-            "EXPIRY_NEAR", f"nothing new in {contract.tradingsymbol}: {plan.reason}. Take the next expiry instead"
-        )
-    return None
 
 
 def plan_for(contract: Contract, now: datetime, rules: ExpiryRules) -> ExpiryPlan:
@@ -167,77 +126,9 @@ def last_day_to_leave(contract: Contract, days_ahead: int) -> date:
     return day
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """A position that must be left: by whom the calendar asks it, and with which order."""
-
-    position: BookPosition
-    side: Literal["BUY", "SELL"]
-    quantity: int
-    due: datetime
-    reason: str
-
-
-def intraday_exits(
-    positions: Iterable[BookPosition], now: datetime, with_derivatives: frozenset[str] = frozenset()
-) -> list[Exit]:
-    """What must be flat today (MIS and CO) and is due, ahead of the broker's own square-off and its fee.
-
-    `with_derivatives`: shares whose continuous trading ends with the closing auction. Always made from positions that
-    were read just now: a side from memory once opened a naked short.
-    """
-    found = []
-    day = now.astimezone(IST).date()
-    for each in positions:
-        if each.product not in ("MIS", "CO") or each.quantity == 0:
-            continue
-        auction = each.exchange in ("NSE", "BSE") and each.tradingsymbol in with_derivatives
-        due = square_off_at(_segment_of(each.exchange), day, closing_auction=auction)
-        if now >= due:
-            found.append(_exit(each, due, f"{each.product} positions are left at {due.astimezone(IST):%H:%M} IST"))
-    return found
-
-
-def expiry_exits(
-    positions: Iterable[BookPosition], book: ContractBook, now: datetime, rules: ExpiryRules
-) -> list[tuple[Exit, Contract | None]]:
-    """Derivatives that are due to be left, each with the contract to take instead where it is rolled.
-
-    A contract that is no longer listed is left out: it has expired, and the broker's books say what became of it.
-    """
-    found: list[tuple[Exit, Contract | None]] = []
-    for each in positions:
-        try:
-            contract = book.get(each.exchange, each.tradingsymbol)
-        except UnknownContractError:
-            continue
-        plan = plan_for(contract, now, rules)
-        if each.quantity == 0 or plan.due is None or now < plan.due or plan.action not in (Action.ROLL, Action.LEAVE):
-            continue
-        instead = _next_or_none(book, contract) if plan.action is Action.ROLL else None
-        found.append((_exit(each, plan.due, plan.reason), instead))
-    return found
-
-
-def _exit(position: BookPosition, due: datetime, reason: str) -> Exit:
-    side: Literal["BUY", "SELL"] = "SELL" if position.quantity > 0 else "BUY"
-    return Exit(position, side, abs(position.quantity), due, reason)
-
-
-def _next_or_none(book: ContractBook, contract: Contract) -> Contract | None:
-    try:
-        return next_of(book, contract)
-    except UnknownContractError:
-        return None
-
-
 def _segment(contract: Contract) -> Segment:
-    return _segment_of(contract.exchange)
-
-
-def _segment_of(exchange: str) -> Segment:
     known: Sequence[Segment] = ("NSE", "BSE", "NFO", "BFO", "CDS", "BCD", "MCX")
     for segment in known:
-        if segment == exchange:
+        if segment == contract.exchange:
             return segment
     return "MCX"  # NCO trades commodities by the same hours

@@ -1,4 +1,4 @@
-"""Sending orders: place, change, cancel, slice, convert. One request each, one typed answer, nothing sent twice.
+"""Sending orders: place, change, cancel, convert. One request each, one typed answer, nothing sent twice.
 
     desk = OrderDesk(transport)
     sent = await desk.place(order)                       # Acknowledged, or why not
@@ -10,7 +10,6 @@ exchange, and an accepted change may leave the order as it was. Read the order a
 before anything is sent, with the nearest value that would pass.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, cast
@@ -48,10 +47,8 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One child of a sliced order: which part of it, and how it went."""
+    """How one child of a sliced order went; the broker's answer does not tell its size."""
 
-    quantity: int | None
-    """None for the broker's own slices, whose sizes its answer does not tell."""
     answer: Acknowledged | NotSent
 
 
@@ -59,8 +56,8 @@ class Slice:
 class Sliced:
     """A sliced order. It is not atomic: some children may be at the exchange and others refused."""
 
-    parent_id: VenueOrderId | None
-    """The broker's name for the group; None where we sliced ourselves."""
+    parent_id: VenueOrderId
+    """The broker's name for the group."""
     children: tuple[Slice, ...]
 
     @property
@@ -105,39 +102,6 @@ class OrderDesk:
             return _children(answer.data)
         except (KeyError, TypeError):
             return Ambiguous(f"the answer to a sliced order cannot be read: {answer.data!r}")
-
-    async def place_sliced(
-        self,
-        order: KiteOrder,
-        around: Surroundings,
-        freeze: FreezeTable,
-        tags: Sequence[str],
-        *,
-        reducing: bool = False,
-    ) -> Sliced | Denial:
-        """Slice ourselves: every child an order with a tag of its own, one after the other.
-
-        Stops at the first child whose fate is unknown or that was refused: what follows would build on a guess. `tags`
-        are derived from the intents of the children, so there must be as many; raises ValueError otherwise.
-        """
-        parts = order.sliced(around.contract, freeze, around.now)
-        if len(parts) > MOST_SLICES:
-            most = (freeze.max_order(around.contract, around.now.astimezone(IST).date()) or 0) * MOST_SLICES
-            return Denial(
-                "QUANTITY_SLICES", f"{order.quantity} would be {len(parts)} orders, more than {MOST_SLICES} a second's "
-                "limit allows at once; decide on it in parts", Decimal(most),
-            )  # fmt: skip
-        if len(set(tags)) != len(parts):
-            raise ValueError(f"{len(parts)} slices need as many different tags, got {len(set(tags))}")
-        done: list[Slice] = []
-        for part, tag in zip(parts, tags, strict=True):
-            child = replace(part, tag=tag)
-            if denial := denied(child, around):
-                return denial if not done else Sliced(None, (*done, _denied(child, denial)))
-            done.append(Slice(child.quantity, await self.place(child, reducing=reducing)))
-            if not isinstance(done[-1].answer, Acknowledged):
-                break
-        return Sliced(None, tuple(done))
 
     async def change(
         self, order_id: VenueOrderId, order: KiteOrder, change: Change, around: Surroundings, *, done_before: int
@@ -269,14 +233,10 @@ def _children(data: Any) -> Sliced:
             answer: Acknowledged | NotSent = as_result(failure, "place")
             if isinstance(answer, Refused) and answer.code == "UNCLASSIFIED":
                 answer = Refused(found_state("autoslice_child_failed").code, answer.text)
-            slices.append(Slice(None, answer))
+            slices.append(Slice(answer))
         else:
-            slices.append(Slice(None, Acknowledged(_order_id(child))))
+            slices.append(Slice(Acknowledged(_order_id(child))))
     return Sliced(_order_id(data), tuple(slices))
-
-
-def _denied(child: KiteOrder, denial: Denial) -> Slice:
-    return Slice(child.quantity, Refused(denial.code, str(denial)))
 
 
 def _order_id(data: Any) -> VenueOrderId:

@@ -34,20 +34,31 @@ from trading_platform.markets.instruments import Instrument, is_index
 from trading_platform.markets.kite_orders import KiteOrder, Surroundings, variety_in_url
 from trading_platform.markets.position_limits import BanList, check_ban
 from trading_platform.markets.quantities import FreezeTable
-from trading_platform.markets.sessions import Phase, Segment, amo_window, phase_at, session_of
+from trading_platform.markets.sessions import (
+    Phase,
+    Segment,
+    amo_window,
+    is_trading_day,
+    phase_at,
+    session_of,
+    square_off_at,
+)
 from trading_platform.venues.port import (
     Accepted,
     Ambiguous,
     AuthLost,
     AuthLostError,
+    MarginTold,
     QueryFailedError,
     Refused,
     Result,
     Side,
     TopOfBook,
     VenueFill,
+    Wanted,
 )
 from trading_platform.venues.route import Route, local_address
+from trading_platform.venues.zerodha.costs import margin_told
 from trading_platform.venues.zerodha.errors import as_result, meaning_of_rejection
 from trading_platform.venues.zerodha.orders import Acknowledged, OrderDesk, denied
 from trading_platform.venues.zerodha.quoted_bands import QuotedBands
@@ -104,8 +115,8 @@ class ZerodhaVenue:
     armed: bool = False
     account_id: AccountId = NOBODY
     needs_login: bool = True
-    bans: BanList | None = None
-    """The day's F&O ban list, where somebody has loaded it."""
+    bans: Mapping[date, BanList] = field(default_factory=dict)
+    """F&O ban lists by day, as its engine read them last."""
 
     def __post_init__(self) -> None:
         host = urlsplit(self.transport.root).hostname or ""
@@ -214,7 +225,18 @@ class ZerodhaVenue:
             return denial
         day = around.now.astimezone(IST).date()
         after = ZERO if reducing else quantity
-        return check_ban(around.contract, self.bans, day, before=quantity if reducing else ZERO, after=after)
+        return check_ban(around.contract, self.bans.get(day), day, before=quantity if reducing else ZERO, after=after)
+
+    def square_off(self, contract: Symbol, at: datetime) -> datetime | None:
+        traded, day = self.listed(contract), at.astimezone(IST).date()
+        if traded is None or not is_trading_day(_segment_of(traded), day):
+            return None
+        return square_off_at(_segment_of(traded), day, closing_auction=self._has_auction(traded))
+
+    def largest_order(self, contract: Symbol) -> Decimal | None:
+        traded = self.listed(contract)
+        largest = self._freeze.max_order(traded, self.now().astimezone(IST).date()) if traded is not None else None
+        return Decimal(largest) if largest else None
 
     def _order_of(
         self, contract: Symbol, side: Side, quantity: Decimal, tag: str | None
@@ -337,6 +359,15 @@ class ZerodhaVenue:
         for name, quote in quotes.items():
             _BANDS[self.transport.root].heard(named[name], quote, now)
         return {named[name]: quote.top for name, quote in quotes.items()}
+
+    async def margin(self, orders: Sequence[Wanted], *, sets: bool) -> MarginTold:
+        asked = []
+        for each in orders:
+            made = self._order_of(each.contract, each.side, each.quantity, None)
+            if isinstance(made, Denial):
+                raise QueryFailedError(f"no margin can be asked for {each.contract}: {made}")
+            asked.append(made[0])
+        return await margin_told(self.transport, asked, sets=sets)
 
     async def open_client_order_ids(self, contracts: Collection[Symbol] | None = None) -> set[str]:
         working = [row for row in await self._ask("/orders") if state_of(row) in ("WORKING", "PARTIALLY_FILLED")]
