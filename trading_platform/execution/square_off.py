@@ -14,13 +14,13 @@ LAST_DAY = ExpiryRules(roll_days=0)
 def ending(portfolios: Iterable[Portfolio], now: datetime) -> list[tuple[Portfolio, PositionKey]]:
     """Positions that are due to be left by the calendar. `now`: the market's clock.
 
-    Shares and coins do not end. A leg that protects another position is left when that is (`hedges.py`).
+    Shares and coins do not end. A leg that is there for another position is left with that (`hedges.py`, `spreads.py`).
     """
     return [
         (portfolio, key)
         for portfolio in portfolios
         for key, held in portfolio.holdings.items()
-        if held.symbol not in portfolio.unsettled and not held.hedges and _is_due(portfolio, held.contract, now)
+        if held.symbol not in portfolio.unsettled and not held.attends and _is_due(portfolio, held.contract, now)
     ]
 
 
