@@ -295,15 +295,15 @@ async def test_who_dies_between_the_legs_is_succeeded_by_one_who_enters_on_the_s
 
 async def test_a_hedge_that_cannot_be_quoted_or_is_not_listed_is_a_denial(group: Databases, tmp_path: Path) -> None:
     async with floor(group, tmp_path) as made:
-        keeper, quotes = made.engine.hedges, made.engine.hedges._quotes
+        legs, quotes = made.engine.hedges.orders, made.engine.hedges.orders.quotes
 
         async def nobody(*_: Any) -> dict[Symbol, Any]:
             return {}
 
-        keeper._quotes = nobody  # type: ignore[method-assign,assignment]
+        legs.quotes = nobody  # type: ignore[method-assign,assignment]
         await made.take()
         assert await made.denials() == ["LEG_UNAVAILABLE"]
-        keeper._quotes = quotes  # type: ignore[method-assign]
+        legs.quotes = quotes  # type: ignore[method-assign]
         await made.go_on()
         made.account.venue.hedge_for = lambda *_: None  # type: ignore[method-assign]
         await made.take()

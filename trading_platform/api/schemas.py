@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, computed_field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, computed_field, model_validator
 
 from trading_platform.execution.denial_codes import ABOUT, About
 
@@ -196,7 +196,7 @@ class OutcomeOut(Row):
     dataset_id: str
     strategy_id: str
     version_id: str
-    arm: Literal["champion", "challenger", "hedge"]
+    arm: Literal["champion", "challenger", "hedge", "spread", "sold"]
     signal_id: str
     symbol: str
     currency: str
@@ -227,6 +227,7 @@ class SubscriptionOut(Row):
     allow_uncertified: bool
     enabled: bool
     hedge_away: Amount | None
+    spread_away: Amount | None
     changed_at: datetime
     changed_by: str
 
@@ -242,10 +243,23 @@ class SubscriptionIn(BaseModel):
         description="Buy a put so far below the market before each entry into an index, and keep it as long as the position. "
         "Where none is to be had, nothing is entered.",
     )  # fmt: skip
+    spread_away: Decimal | None = Field(
+        None, gt=0, lt=1, decimal_places=12, examples=["0.02"],
+        description="Enter an index by a bull call spread instead of its future: buy the call nearest to the market, sell the "
+        "one nearest to so far above it. The loss is bounded by what the spread costs. Excludes `hedge_away`.",
+    )  # fmt: skip
     confirmation: str | None = Field(
         None,
         description="Needed to let a strategy trade uncertified signals on a live account; the error says the text.",
     )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> "SubscriptionIn":
+        if self.hedge_away is not None and self.spread_away is not None:
+            raise ValueError(
+                "hedge_away and spread_away exclude each other: an entry is a future under a put, or a spread; leave one out"
+            )
+        return self
 
 
 class RiskLimitsBody(BaseModel):

@@ -31,15 +31,17 @@ from trading_platform.execution.hedges import HedgeKeeper
 from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
+from trading_platform.execution.leg_orders import LegOrders
 from trading_platform.execution.portfolio import Portfolio, PositionKey
 from trading_platform.execution.positions import write_equity
 from trading_platform.execution.reconciliation import reconcile, say
 from trading_platform.execution.sender import Sender
+from trading_platform.execution.spreads import SpreadKeeper
 from trading_platform.execution.square_off import ending
 from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
-from trading_platform.execution.withdrawal import at_most_held, cancel_entries
+from trading_platform.execution.withdrawal import at_most_held, cancel_entries, working_options
 from trading_platform.identifiers import DatasetId, GroupId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
@@ -90,7 +92,8 @@ class Engine:
         self.sender = Sender(self.databases, self.lease, self._market_now)
         self.writer = StepWriter(self.databases, self.lease)
         self.stops = StopKeeper(self.sender, self.writer, self.dataset_id)
-        self.hedges = HedgeKeeper(self.sender, self.writer, self.dataset_id)
+        legs = LegOrders(self.sender, self.writer, self.dataset_id)
+        self.hedges, self.spreads = HedgeKeeper(legs), SpreadKeeper(legs)
         self.portfolios: list[Portfolio] = []
         self.instruments: dict[Symbol, Instrument] = {}
         self.cursor = self._cursor_on_disk = 0
@@ -285,6 +288,7 @@ class Engine:
             decisions += decide(portfolio, followed, market_time, situation, now, exposures)
         decisions = await self.stops.make_way(decisions, self.instruments, self._now(), self._clock_seconds())
         decisions = await self.hedges.lead(decisions, situation, exposures, market_time, now, self._clock_seconds())
+        decisions = await self.spreads.lead(decisions, situation, market_time, self._clock_seconds())
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0
         if decisions or due:
@@ -298,17 +302,20 @@ class Engine:
     async def _end_entries(self, symbols: set[Symbol]) -> None:
         """Take back what is left of entries whose bar is over: what they filled can then be protected and left."""
         for portfolio in self.portfolios:
-            if await cancel_entries(self.databases, self.lease, portfolio, "its bar is over", symbols):
+            over = symbols | working_options(portfolio)
+            if await cancel_entries(self.databases, self.lease, portfolio, "its bar is over", over):
                 await self.sender.settle(portfolio, self.instruments, self._now(), self._clock_seconds(), all_now=True)
 
     async def _protect(self) -> None:
-        """A stop under every position; what cannot have one, or ends today, is left at the market; and what is hedged."""
+        """A stop under every position; what cannot have one, or ends today, is left at the market; and the legs of sets."""
         if self.market_time is None:
             return
         await self._leave(ending(self.portfolios, self._market_now()))
         staying = [each for each in self.portfolios if not self.directives.situation.leaves(each)]
         await self._leave(await self.stops.protect(staying, self.instruments, self.market_time, self._clock_seconds()))
-        await self.hedges.follow(self.portfolios, self.directives.situation, self.market_time, self._clock_seconds())
+        situation, seconds, now = self.directives.situation, self._clock_seconds(), self._now() or self.market_time
+        await self.hedges.follow(self.portfolios, situation, self.market_time, seconds)
+        await self.spreads.follow(self.portfolios, situation, self.market_time, now, seconds)
 
     async def _settle_step(self) -> None:
         """Where the market stands still for us: wait until nothing of this step is unsettled."""
@@ -386,6 +393,7 @@ class Engine:
             portfolio = next(each for each in self.portfolios if each.account_id == account_id)
             exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys)
             exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
+            exits = await self.spreads.lead(exits, self.directives.situation, self.market_time, self._clock_seconds())
             if exits:
                 decisions += at_most_held(exits, await portfolio.venue.balances(), self.instruments)
         if decisions:

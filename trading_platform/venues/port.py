@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, TradeId, VenueOrderId
 from trading_platform.markets.contracts import Contract
@@ -104,6 +104,16 @@ class AuthLostError(QueryFailedError):
     def __init__(self, account_id: AccountId, text: str) -> None:
         super().__init__(f"{account_id}: {text}")
         self.account_id = account_id
+
+
+@runtime_checkable
+class OptionVenue(Protocol):
+    """A venue at which spreads of options can be traded."""
+
+    def spread_for(self, symbol: Symbol, at: datetime, price: Decimal, level: Decimal) -> tuple[Symbol, Symbol] | None:
+        """The calls nearest to `price` and to the higher `level`, to the day of what `contract_for` names; None where they
+        are not two."""
+        ...
 
 
 class OrderVenue(Protocol):

@@ -97,6 +97,7 @@ async def subscribe(
             "enabled": body.enabled,
             "allow_uncertified": body.allow_uncertified,
             "hedge_away": body.hedge_away,
+            "spread_away": body.spread_away,
             "changed_by": user.user_id,
             "changed_at": datetime.now(UTC),
         }

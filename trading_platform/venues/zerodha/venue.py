@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -151,14 +151,22 @@ class ZerodhaVenue:
 
     def hedge_for(self, symbol: Symbol, at: datetime, level: Decimal) -> Symbol | None:
         """An index's alone. The nearest strike that is listed, where there is none at the level."""
+        return self._option_near(level, "PE", symbol, at)
+
+    def spread_for(self, symbol: Symbol, at: datetime, price: Decimal, level: Decimal) -> tuple[Symbol, Symbol] | None:
+        """An index's alone, as `hedge_for`."""
+        bought, sold = self._option_near(price, "CE", symbol, at), self._option_near(level, "CE", symbol, at)
+        return None if bought is None or sold is None or bought == sold else (bought, sold)
+
+    def _option_near(self, level: Decimal, kind: Literal["CE", "PE"], symbol: Symbol, at: datetime) -> Symbol | None:
         future = self.listed(self.contract_for(symbol, at))
         if future is None or future.expiry is None or not is_index(symbol):
             return None
         try:
-            put = self._book.chain(future.name, future.expiry).by_moneyness(level, 0, "PE")
+            option = self._book.chain(future.name, future.expiry).by_moneyness(level, 0, kind)
         except UnknownContractError:
             return None
-        return Symbol(put.tradingsymbol)
+        return Symbol(option.tradingsymbol)
 
     def listed(self, contract: Symbol) -> Contract | None:
         try:
