@@ -125,12 +125,15 @@ class Floor:
 
     async def restart(self) -> None:
         """As another engine would find it: portfolios are read from the books by the same code."""
-        from trading_platform.execution.accounts import _holdings
+        from trading_platform.execution.accounts import _add_unfinished, _holdings
         from trading_platform.storage.group import Account
 
         whose = Account(user_id=self.account.user_id, account_id=self.account.account_id)
+        for what in (self.account.unknown, self.account.working, self.account.stops, self.account.prices):
+            what.clear()
         async with self.databases.group_async(GROUP) as session:
             self.account.holdings = await _holdings(session, whose)
+            await _add_unfinished(session, self.account)
 
 
 @asynccontextmanager
@@ -140,6 +143,7 @@ async def floor(
     start: datetime = MORNING,
     away: Decimal | None = D("0.005"),
     share: Decimal = D("0.17"),
+    spread: Decimal | None = None,
 ) -> AsyncIterator[Floor]:
     wishes = Wishes(limits=False, seed=3, start=start)
     sandbox, token = build(wishes, folder)
@@ -149,7 +153,7 @@ async def floor(
         transport = KiteTransport(where["api_key"], None, root=where["root"], timeout_seconds=1.0)
         await open_session(transport, where["request_token"], where["api_secret"])
         venue = ZerodhaVenue(transport, lambda: clock.now(None))
-        stakes = {STRATEGY: Stake(STRATEGY, share, True, True, hedge_away=away)}
+        stakes = {STRATEGY: Stake(STRATEGY, share, True, True, hedge_away=away, spread_away=spread)}
         account = portfolio(venue=venue, currency="INR", cash=D(10_000_000), stakes=stakes, limits=PLENTY)
         async with databases.control_async() as session:
             dataset = {"kind": "synthetic", "venue": "nse", "source": "x", "symbols": {}, "details": {}}

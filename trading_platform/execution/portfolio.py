@@ -69,7 +69,9 @@ class Holding:
     def reduce(self, units: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
         """Take a trade of the other side; returns what it realised, and the units beyond what was there: they are left out,
         for a position never turns into its opposite."""
-        taken = max(units, -self.quantity) if units < ZERO else min(units, -self.quantity)
+        taken = (
+            min(abs(units), abs(self.quantity)) * (1 if units > ZERO else -1) if units * self.quantity < ZERO else ZERO
+        )
         realised = -taken * (price - self.average_price)
         self.quantity += taken
         return realised, units - taken

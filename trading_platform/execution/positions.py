@@ -76,22 +76,22 @@ def _moved(change: Change) -> tuple[dict[str, Any], bool]:
     holding = portfolio.holdings.get(key)
     worth = _worth(instrument.quote, portfolio.prices)
     realized = fees = ZERO
-    buys, left = intent.side == "buy", False
+    buys = intent.side == "buy"
+    opens = intent.purpose == "entry" and (holding is None or (holding.quantity > ZERO) == buys)
     for fill in change.fills:
         gained_fee = fill.fee if fill.fee_currency == instrument.base else ZERO
         quote_fee = fill.fee if fill.fee_currency == instrument.quote else ZERO
         fees += gained_fee * fill.price + fee_in_quote(fill, instrument.base, instrument.quote, worth)
         portfolio.cash += (-1 if buys else 1) * fill.price * fill.quantity - quote_fee
         units = fill.quantity - gained_fee if buys else -fill.quantity
-        if holding is None or (holding.quantity > ZERO) == buys:
-            if intent.purpose == "entry":
-                holding = _grown(holding, intent, units, fill.price)
-        else:
+        if opens:
+            holding = _grown(holding, intent, units, fill.price)
+        elif holding is not None:
             gained, beyond = holding.reduce(units, fill.price)
-            realized, left = realized + gained, True
+            realized += gained
             if beyond:
                 log.error("filled_beyond_position", intent_id=intent.intent_id, beyond=str(beyond))
-    closed = holding is not None and left and abs(holding.quantity) < instrument.step
+    closed = holding is not None and not opens and abs(holding.quantity) < instrument.step
     late = holding is None and intent.purpose != "entry"  # a late fill of a trade that was over
     if closed:
         portfolio.holdings.pop(key, None)

@@ -5,8 +5,9 @@ same however often it is sent; and nothing ever proves within the day that an or
 unknown until the order is found or a person has looked. A market order is sent with protection, and the broker shows it as
 a limit order: it is recognised by its tag, contract, side and quantity alone.
 
-Cash is told as if everything held were paid in full: what positions in futures are worth is taken off the ledger, so that
-cash plus holdings is the account's equity whatever is held.
+Cash is told as if everything held were paid in full: what positions in futures cost is taken off the ledger, which the
+premium of an option is on already, debited when it is bought and credited when it is sold. So cash plus holdings, of which
+what is short counts against it, is the account's equity whatever is held.
 """
 
 import asyncio
@@ -456,13 +457,17 @@ def _balances(
     found: dict[str, Decimal] = {}
     for row in positions:
         units = Decimal(str(row["quantity"]))
-        if row["product"] != "CNC":
+        if row["product"] != "CNC" and not _is_option(row):
             cash -= units * Decimal(str(row["average_price"]))
         found[row["tradingsymbol"]] = found.get(row["tradingsymbol"], Decimal(0)) + units
     for row in holdings:
         units = Decimal(str(row["quantity"])) + Decimal(str(row.get("t1_quantity") or 0))
         found[row["tradingsymbol"]] = found.get(row["tradingsymbol"], Decimal(0)) + units
     return found | {CURRENCY: cash}
+
+
+def _is_option(row: Mapping[str, Any]) -> bool:
+    return row["exchange"] in ("NFO", "BFO") and str(row["tradingsymbol"]).endswith(("CE", "PE"))
 
 
 def _blocked(row: Mapping[str, Any]) -> Decimal:
