@@ -13,18 +13,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from tests.execution.test_decisions import SITUATION, STRATEGY, VENUE, portfolio, signal
-from tests.execution.test_hedges import INDEX, LOT, MORNING, Floor, floor
+from tests.execution.test_hedges import FUTURE, INDEX, LOT, MORNING, Floor, floor
 from tests.execution.test_sender_kite import GROUP, PLACE, group
+from trading_platform.execution.accounts import terms
 from trading_platform.execution.decisions import decide
 from trading_platform.execution.portfolio import BOUGHT, SOLD, Stake
 from trading_platform.execution.reconciliation import compare
-from trading_platform.identifiers import Symbol
+from trading_platform.identifiers import ClientOrderId, Symbol
 from trading_platform.markets.contracts import Contract
 from trading_platform.storage.databases import Databases
-from trading_platform.storage.group import Intent, Outcome, Position
-from trading_platform.venues.port import Accepted
+from trading_platform.storage.group import Intent, Outcome, Position, Subscription
+from trading_platform.venues.port import Accepted, Side
 from trading_platform.venues.zerodha.venue import ZerodhaVenue
 
 __all__ = ["group"]
@@ -244,6 +246,22 @@ async def test_spot_is_never_sold_short_for_a_spread() -> None:
     assert (led.side, str(led.denial).partition(":")[0]) == ("buy", "LEG_UNAVAILABLE")
 
 
+async def test_a_subscription_asks_for_a_hedge_or_a_spread_and_never_for_both(group: Databases) -> None:
+    row = {"user_id": "u", "account_id": "a", "capital_fraction": D("0.1"), "changed_by": "u"}
+    async with group.group_async(GROUP) as session:
+        session.add(Subscription(**row, strategy_id="s", spread_away=AWAY))
+        session.add(Subscription(**row, strategy_id="h", hedge_away=AWAY))
+    async with group.group_async(GROUP) as session:
+        stakes = (await terms(session)).stakes["u", "a"]
+    assert {name: (each.hedge_away, each.spread_away) for name, each in stakes.items()} == {
+        "s": (None, AWAY),
+        "h": (AWAY, None),
+    }
+    with pytest.raises(IntegrityError, match="ck_subscriptions_hedge_or_spread"):
+        async with group.group_async(GROUP) as session:
+            session.add(Subscription(**row, strategy_id="b", hedge_away=AWAY, spread_away=AWAY))
+
+
 # --- being killed ----------------------------------------------------------------------------------------------------
 
 
@@ -416,3 +434,41 @@ async def test_the_trail_knows_every_leg_as_an_intent(group: Databases, tmp_path
             (BOUGHT, "entry", "buy", rows[0].signal_id), (SOLD, "entry", "sell", rows[0].signal_id)
         ]  # fmt: skip
         assert (rows[0].symbol, rows[1].symbol) == (INDEX, rows[1].contract)
+
+
+# --- the account's money ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "side"), [("CE", "buy"), ("CE", "sell"), ("PE", "buy"), ("PE", "sell"), ("FUT", "buy"), ("FUT", "sell")]
+)
+async def test_cash_and_holdings_are_the_accounts_equity_whatever_is_held(
+    group: Databases, tmp_path: Path, kind: str, side: Side
+) -> None:
+    """When it is traded, after the market has moved, on the next day, and when half of it is left."""
+    async with floor(group, tmp_path, MORNING.replace(hour=15, minute=20), away=None) as made:
+        venue, put = made.account.venue, made.account.venue.hedge_for(INDEX, made.now, made.level(INDEX))
+        contract = {"CE": calls(made)[0], "PE": put, "FUT": FUTURE}[kind]
+        assert contract is not None
+        sign = 1 if side == "buy" else -1
+
+        async def trade(number: int, way: Side, quantity: Decimal) -> None:
+            name = ClientOrderId(f"tp_{number}")
+            answer = await venue.place_market(name, contract, way, quantity, made.now)
+            assert isinstance(answer, Accepted), answer
+            assert answer.state == "FILLED"
+
+        async def check(units: Decimal) -> None:
+            balances = await venue.balances()
+            assert balances.get(contract, D(0)) == units
+            worth = units * (made.sandbox.exchange.markets[contract].last or D(0))
+            assert abs(balances["INR"] + worth - equity_at_exchange(made)) < D("0.01")
+
+        await trade(1, side, 2 * LOT)
+        await check(2 * sign * LOT)
+        await made.go_on(3)
+        await check(2 * sign * LOT)
+        await made.go_to(made.now + timedelta(hours=18))
+        await check(2 * sign * LOT)
+        await trade(2, "sell" if side == "buy" else "buy", LOT)
+        await check(sign * LOT)
