@@ -89,6 +89,19 @@ class Floor:
         venue.place = picky  # type: ignore[method-assign]
         return refused
 
+    def fill_one_lot(self, of: Callable[[str, str], bool]) -> None:
+        """Let orders of which `of(contract, side)` says so end with one lot filled, however many were wanted."""
+        venue = self.account.venue
+        assert isinstance(venue, ZerodhaVenue)
+        place = venue.place
+
+        async def thin(order: Any, *, reducing: bool = False) -> Any:
+            if not of(order.tradingsymbol, order.side):
+                return await place(order, reducing=reducing)
+            return replace(await place(replace(order, quantity=int(LOT)), reducing=reducing), state="CANCELLED")
+
+        venue.place = thin  # type: ignore[method-assign]
+
     async def take(self, state: str = "ok", *, exit_by: datetime | None = None, of: Symbol = INDEX) -> Signal:
         """A bar's signal, through the engine's own step."""
         said = signal(of, str(self.level(of)), state, at=self.now)
@@ -234,20 +247,13 @@ async def test_a_position_that_is_not_to_be_had_leaves_no_put_behind(group: Data
 async def test_a_position_is_as_large_as_its_protection(group: Databases, tmp_path: Path) -> None:
     """Two lots are wanted, and one of the put is to be had before its order ends."""
     async with floor(group, tmp_path, share=D("0.33")) as made:
-        venue = made.account.venue
-        assert isinstance(venue, ZerodhaVenue)
-        place = venue.place
-
-        async def thin(order: Any, *, reducing: bool = False) -> Any:
-            if not order.tradingsymbol.endswith("PE"):
-                return await place(order, reducing=reducing)
-            assert order.quantity == 2 * LOT
-            return replace(await place(replace(order, quantity=int(LOT))), state="CANCELLED")
-
-        venue.place = thin  # type: ignore[method-assign]
+        made.fill_one_lot(lambda contract, side: contract.endswith("PE"))
         await made.take()
         (put, *_), _ = made.at_broker()
         assert made.held() == await made.venue_holds() == {put: LOT, FUTURE: LOT}
+        async with group.group_async(GROUP) as session:
+            wanted = list(await session.scalars(select(Intent.quantity).where(Intent.contract == put)))
+        assert wanted == [2 * LOT]
 
 
 async def test_without_its_put_nothing_is_entered(group: Databases, tmp_path: Path) -> None:

@@ -160,33 +160,16 @@ async def test_the_bought_call_goes_first_and_the_sold_one_comes_back_first(grou
 async def test_as_much_is_sold_as_was_bought(group: Databases, tmp_path: Path) -> None:
     """Two lots are wanted, and one of the bought call is to be had before its order ends."""
     async with spread_floor(group, tmp_path, lots=2) as made:
-        venue, (bought, sold) = made.account.venue, calls(made)
-        assert isinstance(venue, ZerodhaVenue)
-        place = venue.place
-
-        async def thin(order: Any, *, reducing: bool = False) -> Any:
-            if order.tradingsymbol != bought:
-                return await place(order, reducing=reducing)
-            assert order.quantity == 2 * LOT
-            return replace(await place(replace(order, quantity=int(LOT))), state="CANCELLED")
-
-        venue.place = thin  # type: ignore[method-assign]
+        bought, sold = calls(made)
+        made.fill_one_lot(lambda contract, side: contract == bought and side == "BUY")
         await made.take()
         assert made.held() == await made.venue_holds() == {bought: LOT, sold: -LOT}
 
 
 async def test_what_is_sold_in_part_leaves_no_more_bought_than_that(group: Databases, tmp_path: Path) -> None:
     async with spread_floor(group, tmp_path, lots=2) as made:
-        venue, (bought, sold) = made.account.venue, calls(made)
-        assert isinstance(venue, ZerodhaVenue)
-        place = venue.place
-
-        async def thin(order: Any, *, reducing: bool = False) -> Any:
-            if order.tradingsymbol != sold:
-                return await place(order, reducing=reducing)
-            return replace(await place(replace(order, quantity=int(LOT))), state="CANCELLED")
-
-        venue.place = thin  # type: ignore[method-assign]
+        bought, sold = calls(made)
+        made.fill_one_lot(lambda contract, side: contract == sold and side == "SELL")
         await made.take()
         assert steps(made, bought, sold) == [(BOUGHT, "buy", 2), (SOLD, "sell", 1), (BOUGHT, "sell", 1)]
         assert made.held() == await made.venue_holds() == {bought: LOT, sold: -LOT}
@@ -358,16 +341,7 @@ async def test_what_is_back_in_part_lets_as_much_go(group: Databases, tmp_path: 
         bought, sold = calls(made)
         await made.take()
         assert made.held() == {bought: 2 * LOT, sold: -2 * LOT}
-        venue = made.account.venue
-        assert isinstance(venue, ZerodhaVenue)
-        place = venue.place
-
-        async def thin(order: Any, *, reducing: bool = False) -> Any:
-            if (order.tradingsymbol, order.side) != (sold, "BUY"):
-                return await place(order, reducing=reducing)
-            return replace(await place(replace(order, quantity=int(LOT))), state="CANCELLED")
-
-        venue.place = thin  # type: ignore[method-assign]
+        made.fill_one_lot(lambda contract, side: contract == sold and side == "BUY")
         await made.go_on(31)
         await made.take("abstain")
         assert made.held() == await made.venue_holds() == {bought: LOT, sold: -LOT}
