@@ -32,7 +32,7 @@ from trading_platform.venues.zerodha.venue import ZerodhaVenue
 __all__ = ["group"]
 D = Decimal
 IST = ZoneInfo("Asia/Kolkata")
-AWAY = D("0.01")
+AWAY = D("0.005")
 
 
 @asynccontextmanager
@@ -183,6 +183,47 @@ async def test_a_sold_call_that_is_refused_leaves_nothing_behind(group: Database
         assert refused == [sold]
         assert steps(made, bought, sold) == [(BOUGHT, "buy", 1), (BOUGHT, "sell", 1)], "in the same step"
         assert (made.held(), await made.venue_holds()) == ({}, {})
+
+
+async def test_the_sold_call_waits_for_the_bought_one_and_for_nothing_else(
+    group: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with spread_floor(group, tmp_path) as made:
+        bought, sold = calls(made)
+        with monkeypatch.context() as patched:
+            patched.setattr(made.engine.spreads, "follow", _nothing)
+            await made.take()
+        for asked_for in (INDEX, sold):
+            made.account.working = {asked_for}
+            await made.engine._protect()
+            assert made.held() == {bought: LOT}, "its order may fill more of it, or may be the sold one"
+        made.account.working = {Symbol("SBIN")}
+        await made.engine._protect()
+        assert made.held() == {bought: LOT, sold: -LOT}
+
+
+async def _nothing(*_: Any) -> None:
+    """As if the engine had not come so far yet."""
+
+
+async def test_a_sold_call_that_rests_is_taken_back_with_its_bar(group: Databases, tmp_path: Path) -> None:
+    async with spread_floor(group, tmp_path) as made:
+        venue, (bought, sold) = made.account.venue, calls(made)
+        assert isinstance(venue, ZerodhaVenue)
+        place, high = venue.place, (made.level(sold) * D("1.3")).quantize(D("0.1"))
+
+        async def far(order: Any, *, reducing: bool = False) -> Any:
+            if order.tradingsymbol == sold:
+                order = replace(order, order_type="LIMIT", price=high, market_protection=None)
+            return await place(order, reducing=reducing)
+
+        venue.place = far  # type: ignore[method-assign]
+        await made.take()
+        assert (made.held(), made.account.working) == ({bought: LOT}, {sold})
+        await made.go_on()
+        await made.take("abstain")
+        assert (made.held(), await made.venue_holds(), made.account.working) == ({}, {}, set())
+        assert await venue.open_client_order_ids() == set()
 
 
 async def test_a_halt_between_the_legs_keeps_the_sold_one_back(group: Databases, tmp_path: Path) -> None:
@@ -413,36 +454,34 @@ async def test_the_trail_knows_every_leg_as_an_intent(group: Databases, tmp_path
 # --- the account's money ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("kind", "side"), [("CE", "buy"), ("CE", "sell"), ("PE", "buy"), ("PE", "sell"), ("FUT", "buy"), ("FUT", "sell")]
-)
-async def test_cash_and_holdings_are_the_accounts_equity_whatever_is_held(
-    group: Databases, tmp_path: Path, kind: str, side: Side
-) -> None:
-    """When it is traded, after the market has moved, on the next day, and when half of it is left."""
+async def test_cash_and_holdings_are_the_accounts_equity_whatever_is_held(group: Databases, tmp_path: Path) -> None:
+    """Long and short options and futures: when they are traded, after the market has moved, on the next day, half left."""
     async with floor(group, tmp_path, MORNING.replace(hour=15, minute=20), away=None) as made:
-        venue, put = made.account.venue, made.account.venue.hedge_for(INDEX, made.now, made.level(INDEX))
-        contract = {"CE": calls(made)[0], "PE": put, "FUT": FUTURE}[kind]
-        assert contract is not None
-        sign = 1 if side == "buy" else -1
+        venue, (call, higher) = made.account.venue, calls(made)
+        put = venue.hedge_for(INDEX, made.now, made.level(INDEX))
+        assert put is not None
+        positions: dict[Symbol, Side] = {call: "buy", higher: "sell", put: "buy", FUTURE: "sell"}
 
-        async def trade(number: int, way: Side, quantity: Decimal) -> None:
-            name = ClientOrderId(f"tp_{number}")
-            answer = await venue.place_market(name, contract, way, quantity, made.now)
+        async def trade(contract: Symbol, side: Side, quantity: Decimal) -> None:
+            name = ClientOrderId(f"tp_{contract}_{quantity}")
+            answer = await venue.place_market(name, contract, side, quantity, made.now)
             assert isinstance(answer, Accepted), answer
             assert answer.state == "FILLED"
 
-        async def check(units: Decimal) -> None:
+        async def check(lots: int) -> None:
             balances = await venue.balances()
-            assert balances.get(contract, D(0)) == units
-            worth = units * (made.sandbox.exchange.markets[contract].last or D(0))
+            held = {name: lots * LOT * (1 if side == "buy" else -1) for name, side in positions.items()}
+            assert {name: units for name, units in balances.items() if name != "INR"} == held
+            worth = sum(units * (made.sandbox.exchange.markets[name].last or D(0)) for name, units in held.items())
             assert abs(balances["INR"] + worth - equity_at_exchange(made)) < D("0.01")
 
-        await trade(1, side, 2 * LOT)
-        await check(2 * sign * LOT)
+        for contract, side in positions.items():
+            await trade(contract, side, 2 * LOT)
+        await check(2)
         await made.go_on(3)
-        await check(2 * sign * LOT)
+        await check(2)
         await made.go_to(made.now + timedelta(hours=18))
-        await check(2 * sign * LOT)
-        await trade(2, "sell" if side == "buy" else "buy", LOT)
-        await check(sign * LOT)
+        await check(2)
+        for contract, side in positions.items():
+            await trade(contract, "sell" if side == "buy" else "buy", LOT)
+        await check(1)

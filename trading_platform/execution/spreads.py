@@ -80,11 +80,10 @@ class SpreadKeeper:
                 continue
             quotes = await self._quoted(portfolio, spreads)
             for spread_id, spread in spreads.items():
-                if spread.bought is not None and spread.sold is None and not portfolio.unsettled:
+                if spread.bought is not None and spread.sold is None and not _is_asked_for(portfolio, spread.bought):
                     counts = situation.exposures(portfolios, market_time)
                     await self._sell(portfolio, spread.bought, situation, counts, market_time, now, clock_seconds)
-                # What is asked for may be a leg; and what has been sold against what was bought is no longer alone.
-                while not portfolio.unsettled and (excess := _excess(portfolio, spread_id)) is not None:
+                while (excess := _excess(portfolio, spread_id)) is not None and not _is_asked_for(portfolio, excess[0]):
                     if not await self._unwind(portfolio, *excess, quotes, situation, market_time, clock_seconds):
                         break
 
@@ -134,7 +133,7 @@ class SpreadKeeper:
     async def _free(self, portfolio: Portfolio, bought: Holding) -> Decimal:
         """What of a bought leg no sold one stands on. A sold leg that is asked for may be there in full; what somebody has
         bought back by hand is not."""
-        if any(_is_call_of(portfolio, symbol, bought) for symbol in portfolio.unsettled):
+        if _is_asked_for(portfolio, bought):
             return ZERO
         sold = _spreads(portfolio)[_id(bought)].sold
         if sold is None:
@@ -255,6 +254,13 @@ def _is_held_otherwise(portfolio: Portfolio, sold: Symbol) -> bool:
     return any(held.contract == sold for held in portfolio.holdings.values())
 
 
-def _is_call_of(portfolio: Portfolio, symbol: Symbol, bought: Holding) -> bool:
-    listed, own = portfolio.venue.listed(symbol), portfolio.venue.listed(bought.contract)
-    return listed is not None and own is not None and (listed.name, listed.instrument_type) == (own.name, "CE")
+def _is_asked_for(portfolio: Portfolio, leg: Holding) -> bool:
+    """Whether a leg of the spread may be on its way: its own order, or one in another call of the index, which may be the
+    sold leg that the books do not hold yet."""
+    own = portfolio.venue.listed(leg.contract)
+    for symbol in portfolio.unsettled:
+        listed = portfolio.venue.listed(symbol)
+        is_call = listed is not None and own is not None and (listed.name, listed.instrument_type) == (own.name, "CE")
+        if is_call or symbol == leg.symbol:
+            return True
+    return False
