@@ -16,12 +16,16 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from tests.execution.test_decisions import SITUATION, STRATEGY, VENUE, portfolio, signal
-from tests.execution.test_hedges import FUTURE, INDEX, LOT, MORNING, Floor, floor
+from tests.execution.test_hedges import FUTURE, INDEX, LOT, MORNING, PLENTY, Floor, floor
 from tests.execution.test_sender_kite import GROUP, PLACE, group
 from trading_platform.execution.accounts import terms
+from trading_platform.execution.breaker_board import BreakerBoard
 from trading_platform.execution.decisions import decide
+from trading_platform.execution.leg_orders import LegOrders
 from trading_platform.execution.portfolio import BOUGHT, SOLD, Stake
 from trading_platform.execution.reconciliation import compare
+from trading_platform.execution.spreads import SpreadKeeper
+from trading_platform.execution.watched_venue import WatchedVenue
 from trading_platform.identifiers import ClientOrderId, Symbol
 from trading_platform.markets.contracts import Contract
 from trading_platform.storage.databases import Databases
@@ -257,17 +261,39 @@ async def test_a_spread_that_is_not_to_be_had_is_a_denial(group: Databases, tmp_
         assert made.at_broker() == []
 
 
-async def test_spot_is_never_sold_short_for_a_spread() -> None:
-    """A venue without contracts has no legs: the entry stays what it was, and is denied before anything is sent."""
-    from trading_platform.execution.leg_orders import LegOrders
-    from trading_platform.execution.spreads import SpreadKeeper
+async def test_a_sold_call_that_would_be_denied_keeps_the_bought_one_back(group: Databases, tmp_path: Path) -> None:
+    """One position more is allowed, and a spread is two: nothing is bought only to be unwound."""
+    async with spread_floor(group, tmp_path) as made:
+        made.account.limits = replace(PLENTY, max_open_positions=1)
+        await made.take()
+        assert (made.at_broker(), await made.denials()) == ([], ["LEG_UNAVAILABLE"])
+        made.account.limits = replace(PLENTY, max_open_positions=2)
+        await made.go_on()
+        await made.take()
+        assert sorted(made.held().values()) == [-LOT, LOT]
 
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_spot_is_never_sold_short_for_a_spread(watched: bool) -> None:
+    """A venue without contracts has no legs: the entry stays what it was, and is denied before anything is sent."""
+    venue = WatchedVenue(VENUE, BreakerBoard(GROUP).venue("paper_1")) if watched else VENUE
     stakes = {STRATEGY: Stake(STRATEGY, D("0.1"), False, True, spread_away=AWAY)}
-    said = signal("BTC/USDT", "100")
-    decisions = decide(portfolio(stakes=stakes, venue=VENUE), [said], said.available_at, SITUATION, said.available_at)
+    account, said = portfolio(stakes=stakes, venue=venue), signal("BTC/USDT", "100")
+    counts = SITUATION.exposures([account], said.available_at)
+    decisions = decide(account, [said], said.available_at, SITUATION, said.available_at, counts)
     keeper = SpreadKeeper(LegOrders(None, None, None))  # type: ignore[arg-type]  # nobody is asked
-    (led,) = await keeper.lead(decisions, SITUATION, said.available_at, 0.0)
+    (led,) = await keeper.lead(decisions, SITUATION, counts, said.available_at, said.available_at)
     assert (led.side, str(led.denial).partition(":")[0]) == ("buy", "LEG_UNAVAILABLE")
+
+
+async def test_a_watched_venue_has_the_spreads_of_its_own(group: Databases, tmp_path: Path) -> None:
+    async with spread_floor(group, tmp_path) as made:
+        watched = WatchedVenue(made.account.venue, made.engine.breakers.venue("paper_1"))
+        price = made.level(INDEX)
+        assert watched.spread_for(INDEX, made.now, price, price * (1 + AWAY)) == calls(made)
+        made.account.venue = watched
+        await made.take()
+        assert sorted(made.held().values()) == [-LOT, LOT]
 
 
 async def test_a_subscription_asks_for_a_hedge_or_a_spread_and_never_for_both(group: Databases) -> None:
@@ -348,7 +374,7 @@ async def test_a_sold_call_whose_fate_is_unknown_keeps_the_bought_one_where_it_i
         await made.take()
         assert made.held() == {bought: LOT}, "which may be what a sold call stands on"
         assert sold in made.account.unknown
-        exits = await made.engine.spreads.lead(
+        exits = await made.engine.spreads.make_way(
             decide(made.account, [signal(INDEX, "1", at=made.now)], made.now, made.engine.directives.situation, made.now),
             made.engine.directives.situation, made.now, 0.0,
         )  # fmt: skip

@@ -287,8 +287,9 @@ class Engine:
             followed = [signal for signal in signals if signal.role == self.directives.arm(portfolio, signal, signals)]
             decisions += decide(portfolio, followed, market_time, situation, now, exposures)
         decisions = await self.stops.make_way(decisions, self.instruments, self._now(), self._clock_seconds())
+        decisions = await self.spreads.make_way(decisions, situation, market_time, self._clock_seconds())
         decisions = await self.hedges.lead(decisions, situation, exposures, market_time, now, self._clock_seconds())
-        decisions = await self.spreads.lead(decisions, situation, market_time, self._clock_seconds())
+        decisions = await self.spreads.lead(decisions, situation, exposures, market_time, now)
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0
         if decisions or due:
@@ -393,7 +394,9 @@ class Engine:
             portfolio = next(each for each in self.portfolios if each.account_id == account_id)
             exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys)
             exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
-            exits = await self.spreads.lead(exits, self.directives.situation, self.market_time, self._clock_seconds())
+            exits = await self.spreads.make_way(
+                exits, self.directives.situation, self.market_time, self._clock_seconds()
+            )
             if exits:
                 decisions += at_most_held(exits, await portfolio.venue.balances(), self.instruments)
         if decisions:

@@ -26,7 +26,7 @@ from trading_platform.execution.denial_codes import Denial
 from trading_platform.execution.exposures import Exposures
 from trading_platform.execution.leg_orders import LegOrders, about, by_account, denied, enters, stake_of
 from trading_platform.execution.legs import Leg, check_legs, plan
-from trading_platform.execution.portfolio import BOUGHT, SOLD, Holding, Portfolio
+from trading_platform.execution.portfolio import BOUGHT, SOLD, Holding, Portfolio, Stake
 from trading_platform.identifiers import StrategyId, Symbol
 from trading_platform.storage.control import Signal
 from trading_platform.venues.port import TopOfBook
@@ -55,19 +55,25 @@ class SpreadKeeper:
 
     orders: LegOrders
 
-    async def lead(
+    async def make_way(
         self, decisions: Sequence[Decision], situation: Situation, market_time: datetime, clock_seconds: float
     ) -> list[Decision]:
-        """The decisions, of which entries by a spread are judged by both its calls, and exits from one cut down to what no
-        sold call stands on. Buys those back."""
+        """The decisions, of which exits from spreads are cut down to what no sold call stands on. Buys those back."""
 
-        async def led(after: list[Decision], place: int) -> Decision | None:
-            decision = after[place]
-            if decision.purpose == "entry":
-                return await self._judged(decision, market_time)
-            return await self._freed(decision, situation, market_time, clock_seconds)
+        async def freed(after: list[Decision], place: int) -> Decision | None:
+            return await self._freed(after[place], situation, market_time, clock_seconds)
 
-        return await by_account(decisions, _concerns, led)
+        return await by_account(decisions, _leaves_spread, freed)
+
+    async def lead(
+        self, decisions: Sequence[Decision], situation: Situation, counts: Exposures, market_time: datetime, now: datetime
+    ) -> list[Decision]:  # fmt: skip
+        """The decisions, of which entries by a spread are judged by both its calls."""
+
+        async def judged(after: list[Decision], place: int) -> Decision:
+            return await self._judged(after[place], situation, counts, market_time, now)
+
+        return await by_account(decisions, _enters_spread, judged)
 
     async def follow(
         self, portfolios: Sequence[Portfolio], situation: Situation, market_time: datetime, now: datetime,
@@ -89,26 +95,30 @@ class SpreadKeeper:
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    async def _judged(self, decision: Decision, market_time: datetime) -> Decision:
-        """An entry as that of the bought leg, or its denial where one of the two calls is not to be had."""
+    async def _judged(
+        self, decision: Decision, situation: Situation, counts: Exposures, market_time: datetime, now: datetime
+    ) -> Decision:
+        """An entry as that of the bought leg, or its denial where one of the two calls is not to be had.
+
+        What would deny the sold one is asked here already: a bought one that must be unwound costs its spread.
+        """
         portfolio, signal = decision.portfolio, decision.signal
         stake = stake_of(portfolio, signal)
         names = spread_of(stake, portfolio, signal, market_time) if stake else None
         legs = _legs(portfolio, names, decision.quantity) if names else None
-        if names is None or legs is None:
+        if stake is None or names is None or legs is None:
             return denied(decision, Denial.LEG_UNAVAILABLE, leg="spread", why="no two calls are listed for it")
         if (denial := check_legs(legs)) is not None:
             return replace(decision, denial=denial)
-        if _is_taken(portfolio, names):
-            return denied(
-                decision, Denial.LEG_UNAVAILABLE, leg=names[1], why="the account holds one of the calls already"
-            )
         quotes = await self.orders.quotes(portfolio, names)
-        bought, sold = (quotes.get(name) for name in names)
-        if bought is None or bought.ask <= ZERO:
-            return denied(decision, Denial.LEG_UNAVAILABLE, leg=names[0], why="it is not offered")
-        if sold is None or sold.bid <= ZERO:
-            return denied(decision, Denial.LEG_UNAVAILABLE, leg=names[1], why="nobody bids for it")
+        missing = _missing(portfolio, names, quotes)
+        if missing is None:
+            asked = replace(situation, breaker=lambda *_: None)  # which counts what it lets through as sent
+            bid = quotes[names[1]].bid
+            sale = _sale(portfolio, signal, stake, names[1], decision.quantity, bid, asked, counts, now)
+            missing = (names[1], sale.denial.partition(":")[0]) if sale.denial is not None else None
+        if missing is not None:
+            return denied(decision, Denial.LEG_UNAVAILABLE, leg=missing[0], why=missing[1])
         return replace(decision, signal=about(signal, role=BOUGHT))
 
     async def _freed(
@@ -145,7 +155,7 @@ class SpreadKeeper:
         self, portfolio: Portfolio, bought: Holding, situation: Situation, counts: Exposures, market_time: datetime,
         now: datetime, clock_seconds: float,
     ) -> None:  # fmt: skip
-        """Sell the sold leg against what is held of the bought one: an entry like any other, of the signal that led here."""
+        """Sell the sold leg against what is held of the bought one, where the stake still asks for it."""
         stake, signal = stake_of(portfolio, bought), await self._signal(bought)
         if stake is None or not stake.enabled or signal is None:
             return
@@ -155,13 +165,10 @@ class SpreadKeeper:
             return
         step = plan(legs, {names[0]: bought.quantity}, "opening")
         quote = (await self.orders.quotes(portfolio, names)).get(names[1])
-        if step is None or quote is None or quote.bid <= ZERO or _is_held_otherwise(portfolio, names[1]):
+        if step is None or quote is None or quote.bid <= ZERO or _is_taken(portfolio, names):
             log.warning("sold_leg_not_to_be_had", account=portfolio.account_id, leg=names[1])
             return
-        terms = about(signal, role=SOLD, symbol=names[1], price=quote.bid, target_price=None, stop_price=None)
-        leg = enter(
-            portfolio, terms, stake, names[1], step.quantity, situation, now, None, counts, ZERO, side=step.side
-        )
+        leg = _sale(portfolio, signal, stake, names[1], step.quantity, quote.bid, situation, counts, now)
         await self.orders.carry_out(leg, situation, market_time, clock_seconds)
 
     async def _unwind(
@@ -199,11 +206,22 @@ class SpreadKeeper:
             return await session.scalar(select(Signal).where(Signal.signal_id == bought.signal_id))
 
 
-def _concerns(decision: Decision) -> bool:
-    if decision.purpose == "entry":
-        stake = stake_of(decision.portfolio, decision.signal)
-        return enters(decision) and stake is not None and stake.spread_away is not None
+def _enters_spread(decision: Decision) -> bool:
+    stake = stake_of(decision.portfolio, decision.signal)
+    return enters(decision) and stake is not None and stake.spread_away is not None
+
+
+def _leaves_spread(decision: Decision) -> bool:
     return decision.denial is None and decision.holding is not None and decision.holding.arm == BOUGHT
+
+
+def _sale(
+    portfolio: Portfolio, signal: Signal, stake: Stake, name: Symbol, quantity: Decimal, bid: Decimal,
+    situation: Situation, counts: Exposures, now: datetime,
+) -> Decision:  # fmt: skip
+    """The sold leg as an entry like any other, of the signal that led to the bought one."""
+    terms = about(signal, role=SOLD, symbol=name, price=bid, target_price=None, stop_price=None)
+    return enter(portfolio, terms, stake, name, quantity, situation, now, None, counts, ZERO, side="sell")
 
 
 def _id(leg: Holding) -> SpreadId:
@@ -241,17 +259,26 @@ def _excess(portfolio: Portfolio, spread_id: SpreadId) -> tuple[Holding, Decimal
     return (spread.bought if step.leg.side == "buy" else spread.sold), step.quantity
 
 
+def _missing(
+    portfolio: Portfolio, names: tuple[Symbol, Symbol], quotes: Mapping[Symbol, TopOfBook]
+) -> tuple[Symbol, str] | None:
+    """The call that is not to be had now, and why."""
+    bought, sold = names
+    if _is_taken(portfolio, names):
+        return sold, "the account holds one of the calls already"
+    if bought not in quotes or quotes[bought].ask <= ZERO:
+        return bought, "it is not offered"
+    if sold not in quotes or quotes[sold].bid <= ZERO:
+        return sold, "nobody bids for it"
+    return None
+
+
 def _is_taken(portfolio: Portfolio, names: tuple[Symbol, Symbol]) -> bool:
     """Whether the account holds one of the calls on the other side, where both would cancel out at the venue, or a sold leg
     of the same name is still to be bought back."""
     bought, sold = names
     short = any(held.contract == bought and held.quantity < ZERO for held in portfolio.holdings.values())
     return short or any(held.contract == sold for held in portfolio.holdings.values())
-
-
-def _is_held_otherwise(portfolio: Portfolio, sold: Symbol) -> bool:
-    """Another strategy may have bought, since the spread was judged, what it is to sell."""
-    return any(held.contract == sold for held in portfolio.holdings.values())
 
 
 def _is_asked_for(portfolio: Portfolio, leg: Holding) -> bool:
