@@ -384,6 +384,29 @@ async def test_a_sold_call_whose_fate_is_unknown_keeps_the_bought_one_where_it_i
         assert made.held() == await made.venue_holds() == {bought: LOT, sold: -LOT}
 
 
+async def test_a_sold_call_that_was_written_and_never_sent_holds_the_bought_one(
+    group: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the day nothing proves at Kite that it will not turn up: it is not sent again, and nothing is left under it."""
+    async with spread_floor(group, tmp_path) as made:
+        (bought, sold), place = calls(made), made.account.venue.place_market
+
+        async def dies(name: Any, contract: Symbol, *rest: Any, **named: Any) -> Any:
+            if contract == sold:
+                raise ConnectionError("killed before the order was sent")
+            return await place(name, contract, *rest, **named)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(made.account.venue, "place_market", dies)
+            with pytest.raises(ConnectionError):
+                await made.take()
+        await succeed(made)
+        await made.go_on(31)
+        await made.take("abstain")
+        assert made.account.unknown == {sold}
+        assert made.held() == await made.venue_holds() == {bought: LOT}
+
+
 # --- leaving ---------------------------------------------------------------------------------------------------------
 
 
