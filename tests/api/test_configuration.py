@@ -61,6 +61,18 @@ async def test_nothing_overnight_is_for_markets_that_close(api: Api) -> None:
     assert [row.detail["overnight"] for row in audited(api, "g1", "SUBSCRIPTION", "cat")][-2:] == [False, True]
 
 
+async def test_a_spread_is_asked_for_with_the_subscription_and_excludes_a_hedge(api: Api) -> None:
+    cat, path = await api.log_in("cat"), "/api/subscriptions/acc_cat/index_futures_long"
+    for away in ("0", "1", "-0.1", "x"):
+        assert (await api.client.put(path, json={**HALF, "spread_away": away}, headers=cat)).status_code == 422
+    both = await api.client.put(path, json={**HALF, "spread_away": "0.02", "hedge_away": "0.03"}, headers=cat)
+    assert both.status_code == 422
+    assert "hedge_away and spread_away exclude each other" in both.json()["detail"]
+    answer = await api.client.put(path, json={**HALF, "spread_away": "0.02"}, headers=cat)
+    assert (answer.status_code, answer.json()["spread_away"], answer.json()["hedge_away"]) == (200, "0.02", None)
+    assert (await api.client.put(path, json=HALF, headers=cat)).json()["spread_away"] is None
+
+
 async def test_real_money_on_uncertified_signals_takes_the_words(api: Api) -> None:
     cat = await api.log_in("cat")
     path, wish = "/api/subscriptions/live_cat/barrier_long", {**HALF, "allow_uncertified": True}

@@ -89,6 +89,19 @@ class Floor:
         venue.place = picky  # type: ignore[method-assign]
         return refused
 
+    def fill_one_lot(self, of: Callable[[str, str], bool]) -> None:
+        """Let orders of which `of(contract, side)` says so end with one lot filled, however many were wanted."""
+        venue = self.account.venue
+        assert isinstance(venue, ZerodhaVenue)
+        place = venue.place
+
+        async def thin(order: Any, *, reducing: bool = False) -> Any:
+            if not of(order.tradingsymbol, order.side):
+                return await place(order, reducing=reducing)
+            return replace(await place(replace(order, quantity=int(LOT)), reducing=reducing), state="CANCELLED")
+
+        venue.place = thin  # type: ignore[method-assign]
+
     async def take(self, state: str = "ok", *, exit_by: datetime | None = None, of: Symbol = INDEX) -> Signal:
         """A bar's signal, through the engine's own step."""
         said = signal(of, str(self.level(of)), state, at=self.now)
@@ -125,12 +138,15 @@ class Floor:
 
     async def restart(self) -> None:
         """As another engine would find it: portfolios are read from the books by the same code."""
-        from trading_platform.execution.accounts import _holdings
+        from trading_platform.execution.accounts import _add_unfinished, _holdings
         from trading_platform.storage.group import Account
 
         whose = Account(user_id=self.account.user_id, account_id=self.account.account_id)
+        for what in (self.account.unknown, self.account.working, self.account.stops, self.account.prices):
+            what.clear()
         async with self.databases.group_async(GROUP) as session:
             self.account.holdings = await _holdings(session, whose)
+            await _add_unfinished(session, self.account)
 
 
 @asynccontextmanager
@@ -140,6 +156,7 @@ async def floor(
     start: datetime = MORNING,
     away: Decimal | None = D("0.005"),
     share: Decimal = D("0.17"),
+    spread: Decimal | None = None,
 ) -> AsyncIterator[Floor]:
     wishes = Wishes(limits=False, seed=3, start=start)
     sandbox, token = build(wishes, folder)
@@ -149,7 +166,7 @@ async def floor(
         transport = KiteTransport(where["api_key"], None, root=where["root"], timeout_seconds=1.0)
         await open_session(transport, where["request_token"], where["api_secret"])
         venue = ZerodhaVenue(transport, lambda: clock.now(None))
-        stakes = {STRATEGY: Stake(STRATEGY, share, True, True, hedge_away=away)}
+        stakes = {STRATEGY: Stake(STRATEGY, share, True, True, hedge_away=away, spread_away=spread)}
         account = portfolio(venue=venue, broker=venue, currency="INR", cash=D(10_000_000), stakes=stakes, limits=PLENTY)
         async with databases.control_async() as session:
             dataset = {"kind": "synthetic", "venue": "nse", "source": "x", "symbols": {}, "details": {}}
@@ -230,20 +247,13 @@ async def test_a_position_that_is_not_to_be_had_leaves_no_put_behind(group: Data
 async def test_a_position_is_as_large_as_its_protection(group: Databases, tmp_path: Path) -> None:
     """Two lots are wanted, and one of the put is to be had before its order ends."""
     async with floor(group, tmp_path, share=D("0.33")) as made:
-        venue = made.account.venue
-        assert isinstance(venue, ZerodhaVenue)
-        place = venue.place
-
-        async def thin(order: Any, *, reducing: bool = False) -> Any:
-            if not order.tradingsymbol.endswith("PE"):
-                return await place(order, reducing=reducing)
-            assert order.quantity == 2 * LOT
-            return replace(await place(replace(order, quantity=int(LOT))), state="CANCELLED")
-
-        venue.place = thin  # type: ignore[method-assign]
+        made.fill_one_lot(lambda contract, side: contract.endswith("PE"))
         await made.take()
         (put, *_), _ = made.at_broker()
         assert made.held() == await made.venue_holds() == {put: LOT, FUTURE: LOT}
+        async with group.group_async(GROUP) as session:
+            wanted = list(await session.scalars(select(Intent.quantity).where(Intent.contract == put)))
+        assert wanted == [2 * LOT]
 
 
 async def test_without_its_put_nothing_is_entered(group: Databases, tmp_path: Path) -> None:
@@ -295,15 +305,15 @@ async def test_who_dies_between_the_legs_is_succeeded_by_one_who_enters_on_the_s
 
 async def test_a_hedge_that_cannot_be_quoted_or_is_not_listed_is_a_denial(group: Databases, tmp_path: Path) -> None:
     async with floor(group, tmp_path) as made:
-        keeper, quotes = made.engine.hedges, made.engine.hedges._quotes
+        legs, quotes = made.engine.hedges.orders, made.engine.hedges.orders.quotes
 
         async def nobody(*_: Any) -> dict[Symbol, Any]:
             return {}
 
-        keeper._quotes = nobody  # type: ignore[method-assign,assignment]
+        legs.quotes = nobody  # type: ignore[method-assign,assignment]
         await made.take()
         assert await made.denials() == ["LEG_UNAVAILABLE"]
-        keeper._quotes = quotes  # type: ignore[method-assign]
+        legs.quotes = quotes  # type: ignore[method-assign]
         await made.go_on()
         made.account.venue.hedge_for = lambda *_: None  # type: ignore[method-assign]
         await made.take()

@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, computed_field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, computed_field, model_validator
 
 from trading_platform.execution.denial_codes import ABOUT, About
 
@@ -196,7 +196,7 @@ class OutcomeOut(Row):
     dataset_id: str
     strategy_id: str
     version_id: str
-    arm: Literal["champion", "challenger", "hedge"]
+    arm: Literal["champion", "challenger", "hedge", "spread", "sold"]
     signal_id: str
     symbol: str
     currency: str
@@ -228,6 +228,7 @@ class SubscriptionOut(Row):
     enabled: bool
     hedge_away: Amount | None
     overnight: bool
+    spread_away: Amount | None
     changed_at: datetime
     changed_by: str
 
@@ -247,10 +248,23 @@ class SubscriptionIn(BaseModel):
         True, description="False: every position that the strategy takes is left ahead of the session's end, and nothing is "
         "entered from then on. For markets that close alone.",
     )  # fmt: skip
+    spread_away: Decimal | None = Field(
+        None, gt=0, lt=1, decimal_places=12, examples=["0.02"],
+        description="Enter an index by a bull call spread instead of its future: buy the call nearest to the market, sell the "
+        "one nearest to so far above it. The loss is bounded by what the spread costs. Excludes `hedge_away`.",
+    )  # fmt: skip
     confirmation: str | None = Field(
         None,
         description="Needed to let a strategy trade uncertified signals on a live account; the error says the text.",
     )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> "SubscriptionIn":
+        if self.hedge_away is not None and self.spread_away is not None:
+            raise ValueError(
+                "hedge_away and spread_away exclude each other: an entry is a future under a put, or a spread; leave one out"
+            )
+        return self
 
 
 class RiskLimitsBody(BaseModel):

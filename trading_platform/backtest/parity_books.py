@@ -18,7 +18,7 @@ from trading_platform.backtest.kernel import HOLD, LONG, Funds, Wishes
 from trading_platform.backtest.parity import ZERO, Expected, Parity, Traded, compare
 from trading_platform.backtest.simulation import MICROSECONDS, Backtest, run
 from trading_platform.backtest.strategies import as_engine
-from trading_platform.execution.portfolio import HEDGE
+from trading_platform.execution.portfolio import LEGS
 from trading_platform.identifiers import AccountId, DatasetId, GroupId, StrategyId, content_id
 from trading_platform.market_data.lake import Lake
 from trading_platform.market_data.reading import UNITS
@@ -45,7 +45,7 @@ def reports(databases: Databases, lake: Lake, group_id: GroupId, dataset_id: Dat
         cursor = session.get(SignalCursor, dataset_id)
         intents = session.scalars(
             select(Intent)
-            .where(Intent.dataset_id == dataset_id, Intent.arm != HEDGE)
+            .where(Intent.dataset_id == dataset_id, Intent.arm.not_in(LEGS))
             .order_by(Intent.market_time, Intent.intent_id)
         ).all()
         if cursor is None:

@@ -85,7 +85,10 @@ async def terms(session: AsyncSession) -> Terms:
     stakes: dict[tuple[str, str], dict[StrategyId, Stake]] = {}
     for row in await session.scalars(select(Subscription)):
         strategy = StrategyId(row.strategy_id)
-        stake = Stake(strategy, row.capital_fraction, row.allow_uncertified, row.enabled, row.hedge_away, row.overnight)
+        stake = Stake(
+            strategy, row.capital_fraction, row.allow_uncertified, row.enabled, row.hedge_away, row.spread_away,
+            row.overnight,
+        )  # fmt: skip
         stakes.setdefault((row.user_id, row.account_id), {})[strategy] = stake
     return Terms(limits, stakes)
 
@@ -193,7 +196,7 @@ async def _holdings(session: AsyncSession, account: Account) -> dict[tuple[Strat
     rows = await session.execute(
         select(Position, Intent)
         .join(Intent, (Intent.intent_id == Position.entry_intent_id) & (Intent.user_id == Position.user_id))
-        .where(Position.user_id == account.user_id, Position.account_id == account.account_id, Position.quantity > 0)
+        .where(Position.user_id == account.user_id, Position.account_id == account.account_id, Position.quantity != 0)
     )
     return {
         (StrategyId(position.strategy_id), Symbol(position.symbol)): Holding(

@@ -19,7 +19,7 @@ from trading_platform.execution.risk import ZERO, Wish, check
 from trading_platform.identifiers import ClientOrderId, GroupId, IntentId, StrategyId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.control import Signal
-from trading_platform.venues.port import Side
+from trading_platform.venues.port import OptionVenue, Side
 
 NO_GROUP = GroupId("")
 DENIED, SENDING = "DENIED", "SENDING"
@@ -161,12 +161,12 @@ def _exit(
     portfolio: Portfolio, signal: Signal, held: Holding, market_time: datetime, situation: Situation, occasion: str = ""
 ) -> Decision:
     instrument = situation.instruments.get(held.contract)
-    quantity = instrument.round_quantity(held.quantity) if instrument else ZERO
+    quantity, side = instrument.round_quantity(abs(held.quantity)) if instrument else ZERO, held.leaving_side
     if portfolio.broker is not None and (largest := portfolio.broker.largest_order(held.contract)):
         quantity = min(quantity, largest)  # the rest follows: `slices.py`
-    denial = check(_wish(portfolio, signal, held.contract, instrument, quantity, entry=False))
+    denial = check(_wish(portfolio, signal, held.contract, instrument, side, quantity, entry=False))
     key = decision_key(portfolio, signal, f"exit{occasion}")
-    return Decision(portfolio, signal, "exit", "sell", quantity, denial, held, key, held.contract)
+    return Decision(portfolio, signal, "exit", side, quantity, denial, held, key, held.contract)
 
 
 def _entry(
@@ -174,7 +174,8 @@ def _entry(
     last: Decimal | None, counts: Exposures, spent: Decimal,
 ) -> Decision:  # fmt: skip
     symbol = Symbol(signal.symbol)
-    contract = portfolio.venue.contract_for(symbol, market_time)
+    spread = spread_of(stake, portfolio, signal, market_time)
+    contract = spread[0] if spread else portfolio.venue.contract_for(symbol, market_time)
     instrument = situation.instruments.get(contract)
     notional = portfolio.equity * stake.capital_fraction
     quantity = instrument.round_quantity(notional / signal.price) if instrument else ZERO
@@ -183,11 +184,12 @@ def _entry(
 
 def enter(
     portfolio: Portfolio, signal: Signal, stake: Stake, contract: Symbol, quantity: Decimal, situation: Situation,
-    now: datetime, last: Decimal | None, counts: Exposures, spent: Decimal,
+    now: datetime, last: Decimal | None, counts: Exposures, spent: Decimal, side: Side = "buy",
 ) -> Decision:  # fmt: skip
-    """Whether so much of a contract may be bought on a signal. `spent`: what the step's other entries take of the cash."""
+    """Whether so much of a contract may be bought, or sold as a leg, on a signal. `spent`: what the step's other entries
+    take of the cash."""
     symbol, key = Symbol(signal.symbol), decision_key(portfolio, signal, "entry")
-    wish = _wish(portfolio, signal, contract, situation.instruments.get(contract), quantity, entry=True)
+    wish = _wish(portfolio, signal, contract, situation.instruments.get(contract), side, quantity, entry=True)
     wish.last_price = last
     wish.cash = portfolio.cash - spent
     wish.standings = counts.standings(portfolio, StrategyId(signal.strategy_id), symbol)
@@ -198,11 +200,21 @@ def enter(
     wish.other_address = _other_address(portfolio)
     wish.session_ending = None if stake.overnight else _squaring_off(portfolio, contract, now)
     wish.duplicate = counts.decided(key)
-    wish.own_opposite = counts.opposes(portfolio, contract, "buy")
+    wish.own_opposite = counts.opposes(portfolio, contract, side)
     wish.stale = now >= signal.expires_at
     wish.certified_enough = portfolio.kind != "live" or signal.certified or stake.allow_uncertified
     wish.breaker = partial(situation.breaker, portfolio, symbol)
-    return Decision(portfolio, signal, "entry", "buy", quantity, check(wish), None, key, contract)
+    return Decision(portfolio, signal, "entry", side, quantity, check(wish), None, key, contract)
+
+
+def spread_of(
+    stake: Stake, portfolio: Portfolio, signal: Signal, market_time: datetime
+) -> tuple[Symbol, Symbol] | None:
+    """The calls that are bought and sold where the stake asks for a spread; None where it does not, or none is listed."""
+    venue = portfolio.venue
+    if stake.spread_away is None or not isinstance(venue, OptionVenue):
+        return None
+    return venue.spread_for(Symbol(signal.symbol), market_time, signal.price, signal.price * (1 + stake.spread_away))
 
 
 def _wish(
@@ -210,6 +222,7 @@ def _wish(
     signal: Signal,
     contract: Symbol,
     instrument: Instrument | None,
+    side: Side,
     quantity: Decimal,
     *,
     entry: bool,
@@ -227,7 +240,7 @@ def _wish(
         armed=portfolio.kind != "live" or portfolio.armed,
         tradable=tradable,
         unknown_outcome=signal.symbol in portfolio.unknown or signal.symbol in portfolio.working,
-        venue_rule=portfolio.venue.forbids(contract, "buy" if entry else "sell", quantity, reducing=not entry)
+        venue_rule=portfolio.venue.forbids(contract, side, quantity, reducing=not entry)
         if tradable and quantity > ZERO
         else None,
     )

@@ -155,8 +155,9 @@ ABOUT: Mapping[Denial, About] = {
         "Add a protective leg, or sell less; an entry is tried again with the next signal.",
     ),
     Denial.LEG_UNAVAILABLE: About(
-        "The put that a hedged entry needs is not listed, not offered, or may itself not be bought.",
-        "See the denial of the put beside it; or trade without a hedge (`hedge_away` of the subscription).",
+        "A leg that an entry needs, the put of a hedge or a call of a spread, is not listed, not quoted, held already, or may "
+        "itself not be traded.",
+        "See the denial of the leg beside it; or trade without one (`hedge_away`, `spread_away` of the subscription).",
     ),
 }  # fmt: skip
 

@@ -33,17 +33,19 @@ from trading_platform.execution.hedges import HedgeKeeper
 from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.late_fills import take_late_fills
 from trading_platform.execution.lease import RENEW_EVERY_SECONDS, GroupLease
+from trading_platform.execution.leg_orders import LegOrders
 from trading_platform.execution.margin import covered
 from trading_platform.execution.portfolio import Portfolio, PositionKey
 from trading_platform.execution.positions import write_equity
 from trading_platform.execution.reconciliation import Reconciliation, say
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.slices import cuts
+from trading_platform.execution.spreads import SpreadKeeper
 from trading_platform.execution.square_off import ending, entered_late
 from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.venue_sessions import take_lost_session
 from trading_platform.execution.wake import SignalBell
-from trading_platform.execution.withdrawal import at_most_held, cancel_entries, held_at_venue
+from trading_platform.execution.withdrawal import at_most_held, cancel_entries, held_at_venue, working_options
 from trading_platform.identifiers import AccountId, DatasetId, GroupId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability import metrics
@@ -103,7 +105,8 @@ class Engine:
         self.sender = Sender(self.databases, self.lease, self._market_now)
         self.writer = StepWriter(self.databases, self.lease)
         self.stops = StopKeeper(self.sender, self.writer, self.dataset_id)
-        self.hedges = HedgeKeeper(self.sender, self.writer, self.dataset_id)
+        legs = LegOrders(self.sender, self.writer, self.dataset_id)
+        self.hedges, self.spreads = HedgeKeeper(legs), SpreadKeeper(legs)
         self.reconciliation = Reconciliation(self.sender)
         self._said: list[str] | None = None
         """The differences that the alert tells of."""
@@ -299,8 +302,10 @@ class Engine:
             followed = [signal for signal in signals if signal.role == self.directives.arm(portfolio, signal, signals)]
             decisions += decide(portfolio, followed, market_time, situation, now, exposures)
         decisions = await self.stops.make_way(decisions, self.instruments, self._now(), self._clock_seconds())
+        decisions = await self.spreads.make_way(decisions, situation, market_time, self._clock_seconds())
         decisions = await covered(decisions, market_time, self.breakers.kept_back)
         decisions = await self.hedges.lead(decisions, situation, exposures, market_time, now, self._clock_seconds())
+        decisions = await self.spreads.lead(decisions, situation, exposures, market_time, now)
         self._steps += 1
         due = self._steps % EQUITY_EVERY_STEPS == 0
         if decisions or due:
@@ -313,15 +318,15 @@ class Engine:
 
     async def _end_entries(self, symbols: set[Symbol]) -> None:
         """Take back what is left of entries whose bar is over: what they filled can then be protected and left."""
-        own = (each for each in self.portfolios if each.working)
-        await at_once(self._take_back(portfolio, symbols, "its bar is over") for portfolio in own)
+        own = [each for each in self.portfolios if each.working]
+        await at_once(self._take_back(each, symbols | working_options(each), "its bar is over") for each in own)
 
     async def _take_back(self, portfolio: Portfolio, symbols: set[Symbol], why: str) -> None:
         if await cancel_entries(self.databases, self.lease, portfolio, why, symbols):
             await self._settle(portfolio, all_now=True)
 
     async def _protect(self) -> None:
-        """A stop under every position; what cannot have one, or ends today, is left at the market; and what is hedged."""
+        """A stop under every position; what cannot have one, or ends today, is left at the market; and the legs of sets."""
         if self.market_time is None:
             return
         now = self._market_now()
@@ -332,7 +337,9 @@ class Engine:
         await self._leave(ending(traded, now), f" {now:%Y-%m-%d %H:%M}")
         staying = [each for each in traded if not self.directives.situation.leaves(each)]
         await self._leave(await self.stops.protect(staying, self.instruments, self.market_time, self._clock_seconds()))
-        await self.hedges.follow(traded, self.directives.situation, self.market_time, self._clock_seconds())
+        situation, seconds, known = self.directives.situation, self._clock_seconds(), self._now() or self.market_time
+        await self.hedges.follow(traded, situation, self.market_time, seconds)
+        await self.spreads.follow(traded, situation, self.market_time, known, seconds)
 
     async def _settle_step(self) -> None:
         """Where the market stands still for us: wait until nothing of this step is unsettled."""
@@ -423,6 +430,7 @@ class Engine:
         assert self.market_time is not None
         exits = flatten(portfolio, latest, self.market_time, self.directives.situation, keys, occasion)
         exits = await self.stops.make_way(exits, self.instruments, self._now(), self._clock_seconds())
+        exits = await self.spreads.make_way(exits, self.directives.situation, self.market_time, self._clock_seconds())
         there = await held_at_venue(portfolio) if exits else None
         return at_most_held(exits, there, self.instruments) if there is not None else []
 

@@ -86,7 +86,7 @@ class Exposures:
         if other in self._sides.get((portfolio.user_id, contract), ()):
             return True
         mine = (each for each in self._by_user.get(portfolio.user_id, ()) if each.kind == portfolio.kind)
-        return any(_working_side(each, contract) == other for each in mine)
+        return any(other in _working_sides(each, contract) for each in mine)
 
     def add(
         self, portfolio: Portfolio, strategy_id: StrategyId, symbol: Symbol, contract: Symbol, side: Side,
@@ -137,7 +137,7 @@ def _counted(members: Iterable[Portfolio], key: ScopeKey, seconds: float) -> Cou
     for portfolio in members:
         for held in portfolio.holdings.values():
             if strategy in (None, held.strategy_id):
-                value = held.quantity * portfolio.prices.get(held.symbol, held.average_price)
+                value = abs(portfolio.value_of(held))
                 count.positions[held.symbol] = count.positions.get(held.symbol, ZERO) + value
                 count.open_positions += 1
         entering = sum(1 for symbol in portfolio.unsettled if not _is_held(portfolio, symbol))
@@ -152,13 +152,17 @@ def _counted(members: Iterable[Portfolio], key: ScopeKey, seconds: float) -> Cou
     return count
 
 
-def _working_side(portfolio: Portfolio, contract: Symbol) -> Side | None:
-    """The side of the order that works in a contract: spot is long or flat, so it leaves what is held and else enters."""
+def _working_sides(portfolio: Portfolio, contract: Symbol) -> tuple[Side, ...]:
+    """The sides that the order that works in a contract may have: it leaves what is held, and else enters. What is entered
+    is bought, but for an option, which may be the sold leg of a spread."""
     for symbol in portfolio.unsettled:
         held = next((each for each in portfolio.holdings.values() if each.symbol == symbol), None)
         if (held.contract if held else symbol) == contract:
-            return "sell" if held else "buy"
-    return None
+            if held is not None:
+                return (held.leaving_side,)
+            listed = portfolio.venue.listed(contract)
+            return ("buy", "sell") if listed is not None and listed.is_option else ("buy",)
+    return ()
 
 
 def _is_held(portfolio: Portfolio, symbol: Symbol) -> bool:

@@ -1,7 +1,7 @@
 """Margin before an entry in a derivative: what the broker would block by its own reckoning, held against what is available.
 
 Risk judges entries as if they were paid in full, from a cash figure that adds blocked margins back; neither is what the
-broker goes by. So before a future (and the put that it is hedged with) goes out, the broker is asked what the orders would
+broker goes by. So before a future (and the put that it is hedged with) or a spread goes out, the broker is asked what the orders would
 block and what is free, once an account and step, all accounts at the same time. What is not covered with `HEADROOM` on
 top is denied, and so is what the broker does not answer for. Exits are never asked about, nor are steps in which no
 derivative would be entered: nothing of this is in the way of an order in coins or shares alone.
@@ -17,7 +17,8 @@ from decimal import Decimal
 
 import structlog
 
-from trading_platform.execution.decisions import Decision
+from trading_platform.execution.at_once import at_once
+from trading_platform.execution.decisions import Decision, spread_of
 from trading_platform.execution.denial_codes import Denial, said
 from trading_platform.identifiers import StrategyId, Symbol
 from trading_platform.venues.port import Broker, QueryFailedError, Wanted
@@ -41,7 +42,7 @@ async def covered(
         if decision.portfolio.broker is not None and decision.purpose == "entry" and decision.denial is None:
             by_account.setdefault(decision.portfolio.account_id, []).append(place)
     asked = [places for places in by_account.values() if any(_in_derivative(after[place]) for place in places)]
-    answers = await asyncio.gather(*(_of_account([after[place] for place in places], market_time) for places in asked))
+    answers = await at_once(_of_account([after[place] for place in places], market_time) for places in asked)
     for places, entries in zip(asked, answers, strict=True):
         for place, entry in zip(places, entries, strict=True):
             if entry.denial is not None:
@@ -84,7 +85,7 @@ async def _judged(broker: Broker, entries: Sequence[Decision], sets: Sequence[Se
 
 
 def _orders_of(entry: Decision, market_time: datetime) -> list[Wanted]:
-    """What goes out for an entry: its own order, after the put that it is hedged with."""
+    """What goes out for an entry: its own order, after the put that it is hedged with, before the call that is sold."""
     portfolio, signal = entry.portfolio, entry.signal
     wanted = [Wanted(entry.contract, entry.side, entry.quantity)]
     stake = portfolio.stakes.get(StrategyId(signal.strategy_id))
@@ -93,6 +94,9 @@ def _orders_of(entry: Decision, market_time: datetime) -> list[Wanted]:
         put = portfolio.venue.hedge_for(Symbol(signal.symbol), market_time, level)
         if put is not None:
             wanted.insert(0, Wanted(put, "buy", entry.quantity))
+    spread = spread_of(stake, portfolio, signal, market_time) if stake is not None else None
+    if spread is not None:
+        wanted.append(Wanted(spread[1], "sell", entry.quantity))
     return wanted
 
 

@@ -5,30 +5,33 @@ never the truth.
 """
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from trading_platform.execution.limits import Limits
 from trading_platform.identifiers import AccountId, ClientOrderId, StrategyId, Symbol, UserId
-from trading_platform.venues.port import Broker, OrderVenue
+from trading_platform.venues.port import Broker, OrderVenue, Side
 
 ZERO = Decimal(0)
 PositionKey = tuple[StrategyId, Symbol]
 HEDGE = "hedge"
 """The arm of a leg that protects another position."""
+BOUGHT, SOLD = "spread", "sold"
+"""The arms of a spread's legs: the bought one stands for the position in the index, the sold one goes with it."""
+LEGS = (HEDGE, BOUGHT, SOLD)
+"""Arms of what is traded for a position or in its place; other arms are those of models, whose results are compared."""
 BEYOND = Decimal("0.5")
 """How far below the strategy's stop that at the venue is, as a part of the way from the price paid to the former."""
 
 
 @dataclass
 class Holding:
-    """An open position of one strategy in one symbol. Spot: never short."""
+    """An open position of one strategy in one symbol; `quantity` is negative where it was sold short. Spot: never short."""
 
     symbol: Symbol
     contract: Symbol
-    """What was bought for it: the symbol itself, or the future of an index."""
+    """What was traded for it: the symbol itself, or the future or option of an index."""
     strategy_id: StrategyId
     quantity: Decimal
     average_price: Decimal
@@ -46,8 +49,32 @@ class Holding:
 
     @property
     def hedges(self) -> bool:
-        """Whether it is there for another position of the same signal, and goes with it."""
+        """Whether it protects another position of the same signal, and goes with it."""
         return self.arm == HEDGE
+
+    @property
+    def attends(self) -> bool:
+        """Whether it is there for another position of the same signal: it is never left on its own account."""
+        return self.arm in (HEDGE, SOLD)
+
+    @property
+    def leaving_side(self) -> Side:
+        return "sell" if self.quantity > ZERO else "buy"
+
+    @property
+    def priced_by(self) -> Symbol:
+        """Whose price values it: an option has its own, not the index's."""
+        return self.contract if self.arm == BOUGHT else self.symbol
+
+    def reduce(self, units: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
+        """Take a trade of the other side; returns what it realised, and the units beyond what was there: they are left out,
+        for a position never turns into its opposite."""
+        taken = (
+            min(abs(units), abs(self.quantity)) * (1 if units > ZERO else -1) if units * self.quantity < ZERO else ZERO
+        )
+        realised = -taken * (price - self.average_price)
+        self.quantity += taken
+        return realised, units - taken
 
     def exit_reason(self, price: Decimal, market_time: datetime) -> str | None:
         """Which barrier a close has reached, by the rule of the labels; None while none has."""
@@ -78,6 +105,8 @@ class Stake:
     enabled: bool
     hedge_away: Decimal | None = None
     """How far below the market the put is that an entry into an index is hedged with; None: it is not."""
+    spread_away: Decimal | None = None
+    """How far above the market the call is that is sold where an index is entered by a spread; None: by its future."""
     overnight: bool = True
     """False: what it takes is left ahead of the session's end, and nothing is entered from then on."""
 
@@ -131,17 +160,16 @@ class Portfolio:
 
     @property
     def holdings_value(self) -> Decimal:
-        return sum(
-            (held.quantity * self.prices.get(held.symbol, held.average_price) for held in self.holdings.values()), ZERO
-        )
+        """What leaving everything would bring: what is short takes away from it."""
+        return sum((self.value_of(held) for held in self.holdings.values()), ZERO)
 
     @property
     def equity(self) -> Decimal:
         return self.cash + self.holdings_value
 
-    def position_notional(self, symbol: Symbol) -> Decimal:
-        held: Iterable[Holding] = (h for h in self.holdings.values() if h.symbol == symbol)
-        return sum((h.quantity * self.prices.get(symbol, h.average_price) for h in held), ZERO)
+    def value_of(self, held: Holding) -> Decimal:
+        """At the last price seen, or at what was paid where none was; negative for what is short."""
+        return held.quantity * self.prices.get(held.priced_by, held.average_price)
 
     def orders_since(self, moment: float) -> int:
         return sum(1 for sent in self.sent_at if sent > moment)

@@ -66,26 +66,33 @@ async def move_positions(session: AsyncSession, changes: Sequence[Change]) -> No
 
 
 def _moved(change: Change) -> tuple[dict[str, Any], bool]:
-    """Changes the portfolio; returns what the position's row becomes, and whether a trade is over."""
+    """Changes the portfolio; returns what the position's row becomes, and whether a trade is over.
+
+    Only an entry opens a position, and nothing turns one into its opposite: of a fill that is larger than what it leaves
+    the rest moves the cash alone, and reconciliation tells what the venue has.
+    """
     portfolio, intent, instrument = change.portfolio, change.intent, change.instrument
     key = (StrategyId(intent.strategy_id), Symbol(intent.symbol))
     holding = portfolio.holdings.get(key)
     worth = _worth(instrument.quote, portfolio.prices)
     realized = fees = ZERO
+    buys = intent.side == "buy"
+    opens = intent.purpose == "entry" and (holding is None or (holding.quantity > ZERO) == buys)
     for fill in change.fills:
         gained_fee = fill.fee if fill.fee_currency == instrument.base else ZERO
         quote_fee = fill.fee if fill.fee_currency == instrument.quote else ZERO
         fees += gained_fee * fill.price + fee_in_quote(fill, instrument.base, instrument.quote, worth)
-        if intent.side == "buy":
-            portfolio.cash -= fill.price * fill.quantity + quote_fee
-            holding = _grown(holding, intent, fill.quantity - gained_fee, fill.price)
-        else:
-            portfolio.cash += fill.price * fill.quantity - quote_fee
-            if holding is not None:
-                realized += (fill.price - holding.average_price) * fill.quantity
-                holding.quantity -= fill.quantity
-    closed = holding is not None and intent.side == "sell" and holding.quantity < instrument.step
-    late = holding is None and intent.side == "sell"  # a late fill of a trade that was over
+        portfolio.cash += (-1 if buys else 1) * fill.price * fill.quantity - quote_fee
+        units = fill.quantity - gained_fee if buys else -fill.quantity
+        if opens:
+            holding = _grown(holding, intent, units, fill.price)
+        elif holding is not None:
+            gained, beyond = holding.reduce(units, fill.price)
+            realized += gained
+            if beyond:
+                log.error("filled_beyond_position", intent_id=intent.intent_id, beyond=str(beyond))
+    closed = holding is not None and not opens and abs(holding.quantity) < instrument.step
+    late = holding is None and intent.purpose != "entry"  # a late fill of a trade that was over
     if closed:
         portfolio.holdings.pop(key, None)
         holding = None
@@ -102,7 +109,7 @@ def _moved(change: Change) -> tuple[dict[str, Any], bool]:
         "last_price": change.fills[-1].price,
         "realized_pnl": realized,
         "fees": fees,
-    }, closed or late
+    }, late or (closed and intent.purpose != "entry")
 
 
 def _grown(holding: Holding | None, intent: Intent, quantity: Decimal, price: Decimal) -> Holding:
@@ -139,6 +146,7 @@ async def _close(
         base=instrument.base,
         quote=instrument.quote,
         worth=_worth(instrument.quote, prices),
+        short=entry.side == "sell",
     )
     tags = await _signal_tags(session, entry)
     key = (entry.user_id, content_id("o", entry.intent_id))

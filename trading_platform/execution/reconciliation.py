@@ -202,7 +202,8 @@ async def _not_open(sender: Sender, portfolio: Portfolio, names: set[str]) -> di
 def compare(
     portfolio: Portfolio, balances: Mapping[str, Decimal], instruments: Mapping[Symbol, Instrument]
 ) -> list[str]:
-    """Holdings that the venue's balances do not cover, one line each. More than we know of is somebody else's."""
+    """Holdings that the venue's balances do not cover, one line each. More than we know of, long or short, is somebody
+    else's."""
     held: dict[str, Decimal] = {}
     for holding in portfolio.holdings.values():
         instrument = instruments.get(holding.contract)
@@ -212,7 +213,7 @@ def compare(
     return [
         f"{portfolio.account_id}: {quantity} {asset} held by the books, {balances.get(asset, ZERO)} at the venue"
         for asset, quantity in sorted(held.items())
-        if balances.get(asset, ZERO) < quantity
+        if (balances.get(asset, ZERO) < quantity if quantity > ZERO else balances.get(asset, ZERO) > quantity)
     ]
 
 

@@ -20,7 +20,7 @@ VENUES_THAT_CLOSE = frozenset({"zerodha"})
 def ending(portfolios: Iterable[Portfolio], now: datetime) -> list[tuple[Portfolio, PositionKey]]:
     """Positions that are due to be left by the calendar. `now`: the market's clock.
 
-    Coins do not end. A leg that protects another position is left when that is (`hedges.py`).
+    Coins do not end. A leg that is there for another position is left with that (`hedges.py`, `spreads.py`).
     """
     return [
         (portfolio, key)
@@ -28,7 +28,7 @@ def ending(portfolios: Iterable[Portfolio], now: datetime) -> list[tuple[Portfol
         if portfolio.broker is not None
         for key, held in portfolio.holdings.items()
         if held.symbol not in portfolio.unsettled
-        and not held.hedges
+        and not held.attends
         and (_contract_ends(portfolio, held.contract, now) or _session_ends(portfolio, held, now))
     ]
 

@@ -28,7 +28,7 @@ from trading_platform.execution.decisions import OUR_PREFIX, Decision
 from trading_platform.execution.dispatch import Dispatch
 from trading_platform.execution.intents import StepWriter, intent_of
 from trading_platform.execution.kill_switch import Target, set_halt
-from trading_platform.execution.portfolio import BEYOND, Holding, Portfolio, PositionKey
+from trading_platform.execution.portfolio import BEYOND, BOUGHT, Holding, Portfolio, PositionKey
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import AccountId, ClientOrderId, DatasetId, IntentId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
@@ -59,7 +59,10 @@ class Terms:
 
 
 def terms_of(held: Holding, instrument: Instrument, refused: int) -> Terms | None:
-    """The stop of a position after so many refusals; None where there is nothing that a stop could sell.
+    """The stop of a position after so many refusals; None where there is nothing that a stop could sell, or may.
+
+    A spread has none: its loss is bounded by what was paid for it, and a stop that sold its bought leg would leave the sold
+    one bare.
 
     >>> from trading_platform.identifiers import Venue
     >>> instrument = Instrument(Venue("binance"), Symbol("A/USDT"), "A", "USDT", Decimal("0.1"), Decimal("0.01"), ZERO)
@@ -69,7 +72,7 @@ def terms_of(held: Holding, instrument: Instrument, refused: int) -> Terms | Non
     >>> terms_of(held, instrument, 0)
     Terms(quantity=Decimal('1.00'), trigger=Decimal('97.0'), limit=Decimal('96.0'))
     """
-    if held.stop <= ZERO:
+    if held.stop <= ZERO or held.arm == BOUGHT:
         return None
     distance = max(held.average_price - held.stop, ZERO)
     trigger = instrument.round_price(held.stop - BEYOND * distance)

@@ -15,6 +15,7 @@ from trading_platform.markets.instruments import Instrument
 from trading_platform.venues.port import (
     Accepted,
     Ambiguous,
+    OptionVenue,
     OrderVenue,
     QueryFailedError,
     Result,
@@ -62,6 +63,9 @@ class WatchedVenue:
 
     def hedge_for(self, symbol: Symbol, at: datetime, level: Decimal) -> Symbol | None:
         return self.venue.hedge_for(symbol, at, level)
+
+    def spread_for(self, symbol: Symbol, at: datetime, price: Decimal, level: Decimal) -> tuple[Symbol, Symbol] | None:
+        return self.venue.spread_for(symbol, at, price, level) if isinstance(self.venue, OptionVenue) else None
 
     def listed(self, contract: Symbol) -> Contract | None:
         return self.venue.listed(contract)

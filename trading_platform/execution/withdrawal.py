@@ -1,8 +1,8 @@
 """Taking back what works and leaving what is held: what a halt or the end of a session asks of an account.
 
 Nothing here trusts the books alone. An order is cancelled by its own client order id, and its end is learned by asking for
-it; what is sold is no more than what the venue says is there, for a position that somebody closed by hand must not become
-one on the other side.
+it; what is sold, or bought back, is no more than what the venue says is there, or is short, for a position that somebody
+closed by hand must not become one on the other side.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -69,13 +69,19 @@ async def held_at_venue(portfolio: Portfolio) -> Mapping[str, Decimal] | None:
         return None
 
 
+def working_options(portfolio: Portfolio) -> set[Symbol]:
+    """Legs that work at the venue: they have no bars of their own, and go with those of the index."""
+    found = {symbol: portfolio.venue.listed(symbol) for symbol in portfolio.working}
+    return {symbol for symbol, listed in found.items() if listed is not None and listed.is_option}
+
+
 def at_most_held(
     decisions: Sequence[Decision], at_venue: Mapping[str, Decimal], instruments: Mapping[Symbol, Instrument]
 ) -> list[Decision]:
     """Exits of one account with quantities that the venue says are there; those of which nothing is there are left out.
 
-    `at_venue`: units by asset, of `OrderVenue.balances`. Several strategies that hold the same contract share what there
-    is, in order.
+    `at_venue`: units by asset, of `OrderVenue.balances`; negative for what is short, of which so much is bought back at
+    most. Several strategies that hold the same contract share what there is, in order.
     """
     left = dict(at_venue)
     kept = []
@@ -84,9 +90,9 @@ def at_most_held(
         if instrument is None:
             kept.append(decision)  # which risk has denied
             continue
-        there = left.get(instrument.base, ZERO)
-        quantity = instrument.round_quantity(min(decision.quantity, max(there, ZERO)))
-        left[instrument.base] = there - quantity
+        there, sign = left.get(instrument.base, ZERO), 1 if decision.side == "sell" else -1
+        quantity = instrument.round_quantity(min(decision.quantity, max(sign * there, ZERO)))
+        left[instrument.base] = there - sign * quantity
         if quantity > ZERO:
             kept.append(replace(decision, quantity=quantity))
         else:

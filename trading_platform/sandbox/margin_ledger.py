@@ -125,7 +125,8 @@ def asks(
     opening = max(quantity - max(against - others_closing, ZERO), ZERO)
     value = opening * (request.limit_price or ZERO)
     product = request.terms.get("product", "MIS")
-    return margin_of(request.symbol, product, request.side, opening, value, time) if opening else ZERO
+    # The premium of what is sold is credited with the trade: no order frees money.
+    return max(margin_of(request.symbol, product, request.side, opening, value, time), ZERO) if opening else ZERO
 
 
 def margin_after(

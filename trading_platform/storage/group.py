@@ -96,8 +96,12 @@ class Subscription(GroupBase):
     """Whether positions are held beyond the session's end; where not, they are left ahead of it."""
     hedge_away: Mapped[Money | None]
     """How far below the market the put is that each entry into an index is hedged with, 0 to 1; None: it is not."""
+    spread_away: Mapped[Money | None]
+    """How far above the market the call is that is sold where an index is entered by a bull call spread instead of its
+    future, 0 to 1; None: it is not. Excludes `hedge_away`: a spread's loss is bounded already."""
     changed_at: Mapped[Time] = mapped_column(server_default=NOW)
     changed_by: Mapped[Text]
+    __table_args__ = (CheckConstraint("hedge_away is null or spread_away is null", name="hedge_or_spread"),)
 
 
 class RiskLimits(GroupBase):
@@ -295,7 +299,7 @@ class Fill(GroupBase):
 
 
 class Position(GroupBase):
-    """What a strategy holds in an account; spot is long or flat."""
+    """What a strategy holds in an account: `quantity` is negative where it was sold short, which spot never is."""
 
     __tablename__ = "positions"
     user_id: Mapped[Text] = mapped_column(primary_key=True)

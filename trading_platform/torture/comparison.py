@@ -75,7 +75,7 @@ def _compare(databases: Databases, traded: Traded, theirs: Mapping[str, Any], ve
     with databases.group(traded.group_id) as session:
         orders = session.scalars(select(Order)).all()
         fills = session.scalars(select(Fill)).all()
-        positions = session.scalars(select(Position).where(Position.quantity > 0)).all()
+        positions = session.scalars(select(Position).where(Position.quantity != 0)).all()
         intents = {each.intent_id: each for each in session.scalars(select(Intent))}
         closed = Counter(session.scalars(select(Outcome.symbol)))
     named = {_name(traded, each.client_order_id): each for each in orders}

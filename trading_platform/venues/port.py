@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, TradeId, VenueOrderId
 from trading_platform.markets.contracts import Contract
@@ -151,6 +151,16 @@ class Broker(Protocol):
 
         `sets`: some of them are legs of one position, so that together they may need less than each alone.
         """
+        ...
+
+
+@runtime_checkable
+class OptionVenue(Protocol):
+    """A venue at which spreads of options can be traded."""
+
+    def spread_for(self, symbol: Symbol, at: datetime, price: Decimal, level: Decimal) -> tuple[Symbol, Symbol] | None:
+        """The calls nearest to `price` and to the higher `level`, to the day of what `contract_for` names; None where they
+        are not two."""
         ...
 
 

@@ -5,6 +5,7 @@ with trades as (
         values
         ('volatility', t.volatility), ('trend', t.trend), ('liquidity', t.liquidity), ('session', t.session)
     ) as c (condition_type, condition)
+    where t.arm in ('champion', 'challenger')  -- legs of sets are no trades of a model
 )
 
 select

@@ -13,6 +13,7 @@ with trades as (
             t.dataset_id = e.dataset_id
             and t.strategy_id = e.strategy_id
             and t.version_id in (e.champion_id, e.challenger_id)
+            and t.arm in ('champion', 'challenger')  -- legs of sets are no trades of a model
             and t.entry_time >= e.started_at
             and t.entry_time < coalesce(e.ended_at, 'infinity')
     group by e.experiment_id

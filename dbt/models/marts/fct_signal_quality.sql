@@ -1,9 +1,18 @@
--- A signal is resolved when somebody traded it; several users' trades of one signal count as one, by their majority.
-with resolved as (
+-- A signal is resolved when somebody traded it; all legs of an account's trade are one, by their sum, and several accounts'
+-- trades of one signal count as one, by their majority.
+with traded as (
+    select
+        signal_id,
+        sum(net_pnl) > 0 as success
+    from {{ ref('stg_outcomes') }}
+    group by group_id, user_id, account_id, signal_id
+),
+
+resolved as (
     select
         signal_id,
         avg(success::int) >= 0.5 as success
-    from {{ ref('stg_outcomes') }}
+    from traded
     group by signal_id
 )
 

@@ -104,6 +104,7 @@ async def subscribe(
             "allow_uncertified": body.allow_uncertified,
             "hedge_away": body.hedge_away,
             "overnight": body.overnight,
+            "spread_away": body.spread_away,
             "changed_by": user.user_id,
             "changed_at": datetime.now(UTC),
         }

@@ -5,8 +5,9 @@ same however often it is sent; and nothing ever proves within the day that an or
 unknown until the order is found or a person has looked. A market order is sent with protection, and the broker shows it as
 a limit order: it is recognised by its tag, contract, side and quantity alone.
 
-Cash is told as if everything held were paid in full: what positions in futures are worth is taken off the ledger, so that
-cash plus holdings is the account's equity whatever is held.
+Cash is told as if everything held were paid in full: what positions in futures cost is taken off the ledger, which the
+premium of an option is on already, debited when it is bought and credited when it is sold. So cash plus holdings, of which
+what is short counts against it, is the account's equity whatever is held.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -162,14 +163,22 @@ class ZerodhaVenue:
 
     def hedge_for(self, symbol: Symbol, at: datetime, level: Decimal) -> Symbol | None:
         """An index's alone. The nearest strike that is listed, where there is none at the level."""
+        return self._option_near(level, "PE", symbol, at)
+
+    def spread_for(self, symbol: Symbol, at: datetime, price: Decimal, level: Decimal) -> tuple[Symbol, Symbol] | None:
+        """An index's alone, as `hedge_for`."""
+        bought, sold = self._option_near(price, "CE", symbol, at), self._option_near(level, "CE", symbol, at)
+        return None if bought is None or sold is None or bought == sold else (bought, sold)
+
+    def _option_near(self, level: Decimal, kind: Literal["CE", "PE"], symbol: Symbol, at: datetime) -> Symbol | None:
         future = self.listed(self.contract_for(symbol, at))
         if future is None or future.expiry is None or not is_index(symbol):
             return None
         try:
-            put = self._book.chain(future.name, future.expiry).by_moneyness(level, 0, "PE")
+            option = self._book.chain(future.name, future.expiry).by_moneyness(level, 0, kind)
         except UnknownContractError:
             return None
-        return Symbol(put.tradingsymbol)
+        return Symbol(option.tradingsymbol)
 
     def listed(self, contract: Symbol) -> Contract | None:
         try:
@@ -479,13 +488,17 @@ def _balances(
     found: dict[str, Decimal] = {}
     for row in positions:
         units = Decimal(str(row["quantity"]))
-        if row["product"] != "CNC":
+        if row["product"] != "CNC" and not _is_option(row):
             cash -= units * Decimal(str(row["average_price"]))
         found[row["tradingsymbol"]] = found.get(row["tradingsymbol"], Decimal(0)) + units
     for row in holdings:
         units = Decimal(str(row["quantity"])) + Decimal(str(row.get("t1_quantity") or 0))
         found[row["tradingsymbol"]] = found.get(row["tradingsymbol"], Decimal(0)) + units
     return found | {CURRENCY: cash}
+
+
+def _is_option(row: Mapping[str, Any]) -> bool:
+    return row["exchange"] in ("NFO", "BFO") and str(row["tradingsymbol"]).endswith(("CE", "PE"))
 
 
 def _blocked(row: Mapping[str, Any]) -> Decimal:

@@ -1,14 +1,14 @@
 """Indexes that an order pays for: none that nothing reads, and those that a trade's end is found by
 
 Revision: 0006
-Revises: 0003
+Revises: 0005
 """
 
 import sqlalchemy as sa
 from alembic import context, op
 
 revision = '0006'
-down_revision = '0003'
+down_revision = '0005'
 branch_labels = None
 depends_on = None
 
