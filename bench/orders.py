@@ -1,10 +1,11 @@
 """What an order costs, beside bare clients in the same sitting. `python bench/orders.py --peers ../shared/peers_bench`
 
-Runs the peers' scripts (ccxt, kiteconnect, httpx against a loopback server that checks nothing), one durable commit at a
+Runs the peers' scripts (ccxt, kiteconnect, httpx against a loopback server that checks nothing), durable commits at a
 PostgreSQL of its own with fsync, and then the platform's own way against the same loopback server: risk, durable intent,
-send, and the books. Single orders are measured twice: one after the other, as the peers' scripts send theirs, their answers
-booked together; and each booked before the next, in turns with a bare client that pauses as long: after a pause everything
-is cold, for both. The last line is one JSON object; ratios are what to look at, for seconds differ from hour to hour.
+send, and the books. Single orders are measured in turns with a bare client that commits one row and then sends: in blocks,
+whose answers are booked together; and one by one, with a pause as long as booking one takes, after which everything is cold,
+for both. They are also put beside the loops that the peers' scripts and the commits ran in by themselves, minutes before.
+The last line is one JSON object; ratios are what to look at, for seconds differ from hour to hour.
 `--profile FILE` writes where the processor's time of the single orders goes.
 """
 
@@ -181,7 +182,7 @@ async def measure(databases: Databases, options: argparse.Namespace) -> dict[str
         profile = cProfile.Profile()
         if options.profile:
             profile.enable()
-        stream = await singly(engine, situation, single, range(WARM, WARM + options.orders), BOOKED_TOGETHER)
+        stream = await singly(engine, situation, single, range(WARM, WARM + options.orders), BOOKED_TOGETHER, bare)
         profile.disable()
         refresh(single)
         turns = range(WARM + options.orders, WARM + options.orders + options.orders // 2)
@@ -254,8 +255,8 @@ async def singly(
 ) -> dict[str, list[float]]:
     """Seconds of every step, order by order: the engine's own functions, called as it calls them.
 
-    `book_every`: so many answers are booked together, as they are while orders wait (`Dispatch`). `bare`: what a bare
-    client takes, in turns with ours, each after as long a pause as booking makes for the other.
+    `book_every`: so many answers are booked together, as they are while orders wait (`Dispatch`). `bare` commits one row
+    and sends one order as often, in turns with ours; where each order is booked, it pauses for as long before ours goes on.
     """
     taken: dict[str, list[float]] = defaultdict(list)
     answers: list[Answer] = []
@@ -277,17 +278,15 @@ async def singly(
         if len(answers) == book_every or number == numbers[-1]:
             await engine.sender.book(answers)
             taken["books"].append((time.perf_counter() - sent) / len(answers))
+            taken["bare"] += [await bare.commit() + await bare.order() for _ in answers]
+            if book_every == 1:
+                await asyncio.sleep(taken["books"][-1])
             answers.clear()
         for name, seconds in zip(STEPS, (decided - began, written - decided, sent - written), strict=False):
             taken[name].append(seconds)
         taken["to the wire and back"].append(sent - began)
         portfolio.working.clear()
         portfolio.unknown.clear()
-        if bare is not None:
-            pause = taken["books"][-1]
-            commit, order = await bare.commit(), await bare.order()
-            taken["bare"].append(commit + order)
-            await asyncio.sleep(pause)
     return taken
 
 
@@ -357,10 +356,12 @@ def show(peers: dict[str, dict[str, Any]], commit: float, found: dict[str, Any])
     alone = {name: statistics.median(values) * 1e6 for name, values in found["alone"].items()}
     way, kite = stream["to the wire and back"], peer("kiteconnect place_order, 1")["us"]["p50"]
     rows = [
-        ("order, intent to answer (p50)", f"{way:.0f} us", f"ccxt {ccxt:.0f} + commit {commit * 1e6:.0f} us",
+        ("order, intent to answer (p50)", f"{way:.0f} us", f"one commit, then ccxt {stream['bare']:.0f} us",
+         way / stream["bare"], 1.3),
+        ("the same after a pause", f"{alone['to the wire and back']:.0f} us",
+         f"commit, ccxt after a pause {alone['bare']:.0f} us", alone["to the wire and back"] / alone["bare"], 1.3),
+        ("order, beside the scripts' loops", f"{way:.0f} us", f"ccxt {ccxt:.0f}, commit {commit * 1e6:.0f} us",
          way / (ccxt + commit * 1e6), 1.3),
-        ("the same after a pause, in turns", f"{alone['to the wire and back']:.0f} us",
-         f"ccxt + commit {alone['bare']:.0f} us", alone["to the wire and back"] / alone["bare"], 1.3),
         (f"{found['users']} users, one signal", f"{found['many']:.2f} s", f"bare ccxt {bare:.2f} s", found["many"] / bare, 1.3),
         ("order, beside kiteconnect (p50)", f"{way:.0f} us", f"{kite:.0f} us", way / kite, None),
         ("memory a user", f"{found['memory'] / 1e6:.3f} MB", f"own table {own_table / 1024:.1f} MB; aim .3 MB",
