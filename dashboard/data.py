@@ -169,9 +169,11 @@ def positions(view: View) -> pd.DataFrame:
     rows = _of_market(view, _books(view, "/api/positions"))
     held = table(rows, numbers=("quantity", "average_price", "last_price", "stop_price", "realized_pnl"))
     if not held.empty:
+        held["contract"] = held["contract"].fillna(held["symbol"])
         held["value"] = held["quantity"] * held["last_price"]
         held["unrealized"] = held["quantity"] * (held["last_price"] - held["average_price"])
-        held["unrealized_share"] = held["last_price"] / held["average_price"] - 1
+        direction = (held["quantity"] > 0) * 2 - 1  # a sold leg gains as its price falls
+        held["unrealized_share"] = (held["last_price"] / held["average_price"] - 1) * direction
     return held
 
 

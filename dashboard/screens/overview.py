@@ -42,6 +42,7 @@ else:
     currency = positions["currency"].iloc[0]
     columns = {
         "symbol": tables.words("Instrument"),
+        "contract": tables.words("Contract"),
         "quantity": tables.quantity("Quantity"),
         "average_price": tables.price("Average price"),
         "last_price": tables.price("Last price"),
@@ -50,6 +51,8 @@ else:
         "unrealized": tables.money("Open result", currency),
         "unrealized_share": tables.share("Open result (%)", "%+.2f"),
     }
+    if (positions["contract"] == positions["symbol"]).all():
+        del columns["contract"]
     if positions["account"].nunique() > 1:
         columns["account"] = tables.words("Account")
     tables.show(positions, columns)

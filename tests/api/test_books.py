@@ -1,8 +1,13 @@
 """A user's books: complete pages, exact amounts, and nobody else's rows."""
 
-import pytest
+from decimal import Decimal
 
-from tests.api.conftest import ORDERS, Api
+import pytest
+from sqlalchemy import delete
+
+from tests.api.conftest import ORDERS, START, Api
+from trading_platform.identifiers import GroupId
+from trading_platform.storage.group import Intent, Position
 
 OWN = ["/api/accounts", "/api/orders", "/api/fills", "/api/outcomes", "/api/positions", "/api/equity",
        "/api/subscriptions", "/api/risk-limits"]  # fmt: skip
@@ -69,6 +74,32 @@ async def test_amounts_are_exact_decimal_strings(api: Api) -> None:
     position = (await api.client.get("/api/positions", headers=ann)).json()[0]
     assert (position["quantity"], position["average_price"], position["realized_pnl"]) == ("0.01", "42000", "12.5")
     assert (await api.client.get("/api/fills", headers=ann)).json()["items"][0]["price"] == "42000.1"
+
+
+async def test_a_position_names_what_was_bought_or_sold_for_it(api: Api) -> None:
+    cat = await api.log_in("cat")
+    with api.databases.group(GroupId("g1")) as session:
+        for name, contract, quantity in (("bought", "NIFTY26JUL24000CE", 65), ("sold", "NIFTY26JUL24500CE", -65)):
+            session.add(
+                Intent(
+                    user_id="cat", intent_id=f"i_{name}", decision_key=f"d_{name}", client_order_id=f"tp_{name}",
+                    account_id="acc_cat", dataset_id="d1", strategy_id="index", version_id="v", arm=name, signal_id="s",
+                    purpose="entry", symbol=f"NIFTY {name}", contract=contract, side="buy", order_type="MARKET",
+                    quantity=Decimal(65), reference_price=Decimal(24_000), market_time=START, state="DONE", epoch=1,
+                )
+            )  # fmt: skip
+            session.add(
+                Position(
+                    user_id="cat", account_id="acc_cat", strategy_id="index", symbol=f"NIFTY {name}",
+                    quantity=Decimal(quantity), average_price=Decimal(210), entry_intent_id=f"i_{name}",
+                )
+            )  # fmt: skip
+    rows = (await api.client.get("/api/positions", headers=cat)).json()
+    held = {row["symbol"]: (row["contract"], row["quantity"]) for row in rows if row["strategy_id"] == "index"}
+    assert held == {"NIFTY bought": ("NIFTY26JUL24000CE", "65"), "NIFTY sold": ("NIFTY26JUL24500CE", "-65")}
+    with api.databases.group(GroupId("g1")) as session:
+        for table in (Position, Intent):
+            session.execute(delete(table).where(table.strategy_id == "index", table.user_id == "cat"))
 
 
 async def test_the_equity_curve_is_the_newest_points_in_order_of_time(api: Api) -> None:

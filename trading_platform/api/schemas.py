@@ -170,7 +170,10 @@ class PositionOut(Row):
     account_id: str
     strategy_id: str
     symbol: str
+    contract: str | None
+    """What is held: the symbol itself, or a future or an option of it."""
     quantity: Amount
+    """Negative where it is short: the sold leg of a spread."""
     average_price: Amount
     realized_pnl: Amount
     fees: Amount

@@ -316,8 +316,16 @@ class Position(GroupBase):
     if TYPE_CHECKING:
         stop_price: MappedSQLExpression[Decimal | None]
         """At which the stop under it, waiting at the venue, goes off; None where there is none."""
+        contract: MappedSQLExpression[str | None]
+        """What was bought or sold for it: the symbol itself, or a future or an option of it; None for a flat one."""
 
 
+Position.contract = column_property(
+    select(Intent.contract)
+    .where(Intent.user_id == Position.user_id, Intent.intent_id == Position.entry_intent_id)
+    .correlate_except(Intent)
+    .scalar_subquery()
+)
 Position.stop_price = column_property(
     select(Intent.stop_price)
     .where(
