@@ -10,7 +10,7 @@ that user's name; see `sources`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -482,6 +482,22 @@ def arm(account_id: str, confirmation: str) -> None:
 
 def disarm(account_id: str) -> None:
     change("DELETE", f"/api/accounts/{quote(account_id, safe='')}/armed")
+
+
+def strategies(viewer: Viewer) -> dict[str, dict[str, Any]]:
+    """{strategy id: what it is} of those that may trade an account."""
+    return {row["strategy_id"]: row for row in ask_live(viewer.user_id, "/api/strategies")}
+
+
+def subscriptions(view: View) -> list[dict[str, Any]]:
+    """Which strategies trade which of the user's accounts, and how."""
+    found: list[dict[str, Any]] = _books(view, "/api/subscriptions")
+    return found
+
+
+def subscribe(account_id: str, strategy_id: str, terms: Mapping[str, Any]) -> None:
+    """Let a strategy trade an account on these terms, or stop it (`enabled`). Raises `Refused`."""
+    change("PUT", f"/api/subscriptions/{quote(account_id, safe='')}/{quote(strategy_id, safe='')}", body=dict(terms))
 
 
 def log_out_of_kite(account_id: str) -> None:

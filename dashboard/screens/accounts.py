@@ -1,10 +1,10 @@
-"""Exchange accounts: connect, log in for the day, arm for real money, disarm."""
+"""Exchange accounts: connect, log in for the day, arm for real money, disarm; and which strategies trade them."""
 
 from typing import Any
 
 import streamlit as st
 
-from dashboard import data, names
+from dashboard import data, names, strategy_terms
 from dashboard.sources import Refused
 
 VENUES = {"zerodha": "Zerodha (Kite Connect)", "binance": "Binance (spot)"}
@@ -85,6 +85,7 @@ if refusal := st.session_state.pop("account_refused", None):
     st.error(refusal)
 found = data.exchange_accounts(view)
 sessions = data.kite_sessions(view) if view.is_own else {}
+subscriptions = data.subscriptions(view)
 if not found:
     st.caption("No account yet.")
 for account in found:
@@ -98,6 +99,11 @@ for account in found:
         if account["kind"] == "live" and view.is_own:
             session_of(account)
             armed(account)
+        own = [row for row in subscriptions if row["account_id"] == account["account_id"]]
+        strategy_terms.show(account, own)
+        if view.is_own:
+            with st.expander("Strategies", icon=":material/tune:", expanded=False):
+                strategy_terms.ask(account, own, data.strategies(view.viewer), attempt)
 if view.is_own:
     with st.expander("Connect an account", icon=":material/add_link:", expanded=False):
         connect()

@@ -1,13 +1,16 @@
 """Subscriptions and risk limits: who may change what, with history and audit."""
 
 import asyncio
+from importlib.metadata import entry_points
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from tests.api.conftest import Api
 from trading_platform.api.routes.configuration import UNCERTIFIED
 from trading_platform.identifiers import GroupId
+from trading_platform.storage.control import StrategyConfig
 from trading_platform.storage.group import Account, AuditRow
+from trading_platform.strategies.definition import configure
 
 HALF = {"capital_fraction": "0.5"}
 
@@ -37,6 +40,22 @@ async def test_a_share_beyond_the_whole_is_refused(api: Api) -> None:
         answer = await api.client.put("/api/subscriptions/acc_cat/barrier_long", json=body, headers=cat)
         assert answer.status_code == 422
         assert "capital_fraction" in answer.json()["detail"]
+
+
+async def test_strategies_are_told_as_they_are_configured_now(api: Api) -> None:
+    ann = await api.log_in("ann")
+    before = {row["strategy_id"]: row for row in (await api.client.get("/api/strategies", headers=ann)).json()}
+    assert set(before) == {point.name for point in entry_points(group="trading_platform.strategies")}
+    assert (before["index_futures_long"]["capital_fraction"], before["delivery_long"]["capital_fraction"]) == (
+        "0.3",
+        "0.05",
+    )
+    with api.databases.control() as session:
+        configure(session, "delivery_long", {"capital_fraction": "0.07"}, "test")
+    after = {row["strategy_id"]: row for row in (await api.client.get("/api/strategies", headers=ann)).json()}
+    assert after == before | {"delivery_long": before["delivery_long"] | {"capital_fraction": "0.07"}}
+    with api.databases.control() as session:
+        session.execute(delete(StrategyConfig).where(StrategyConfig.strategy_id == "delivery_long"))
 
 
 async def test_a_hedge_is_asked_for_with_the_subscription_and_lies_below_the_market(api: Api) -> None:

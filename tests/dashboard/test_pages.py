@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import altair
 import httpx
@@ -16,7 +17,7 @@ from trading_platform.execution.denial_codes import ABOUT, Denial, said
 from trading_platform.identifiers import GroupId
 from trading_platform.stack.servers import free_port
 from trading_platform.storage.control import Halt
-from trading_platform.storage.group import Account, EquityPoint, Intent, Order, Outcome
+from trading_platform.storage.group import Account, EquityPoint, Intent, Order, Outcome, Subscription
 
 pytestmark = pytest.mark.xdist_group("dashboard")
 SYNTHETIC = "Synthetic data."
@@ -215,6 +216,46 @@ def test_an_account_is_connected_and_only_the_typed_words_arm_it(working: Platfo
         row = session.get_one(Account, ("u_ann", account_id))
         assert row.armed_at is None
         row.closed_at = datetime.now(UTC)
+
+
+def test_an_owner_says_which_strategy_trades_an_account_and_how(working: Platform, enter: Enter) -> None:
+    with working.databases.group(GroupId("g1")) as session:
+        session.add(
+            Account(user_id="u_ann", account_id="kite_ann", venue="zerodha", kind="live", currency="INR")
+        )  # fmt: skip
+    browser = enter(working, "u_ann").open("accounts")
+
+    def of(kind: str, label: str) -> Any:
+        """The last of that label: accounts at Binance come without what is asked of indices."""
+        found = [each for each in getattr(browser.at, kind) if label in each.label]
+        return next((each for each in found if "kite_ann" in str(each.key or "")), found[0])
+
+    of("selectbox", "Strategy").set_value("index_futures_long").run()
+    assert "The index by its nearest future" in browser.text
+    of("selectbox", "An index is entered by").set_value("A bull call spread")
+    of("number_input", "How far the option").set_value(2.5)
+    of("checkbox", "Hold positions overnight").set_value(False)
+    forms = [each for each in browser.at.button if each.label == "Save"]
+    forms[0].click().run()
+    browser.look()
+    with working.databases.group(GroupId("g1")) as session:
+        row = session.get_one(Subscription, ("u_ann", "kite_ann", "index_futures_long"))
+        kept = (row.spread_away, row.hedge_away, row.overnight, row.capital_fraction, row.allow_uncertified)
+    assert kept == (Decimal("0.025"), None, False, Decimal("0.3"), False)
+    (shown_terms,) = [
+        row for row in browser.table("strategy", "how").to_dict("records") if row["strategy"] == "Index futures long"
+    ]
+    assert (shown_terms["state"], shown_terms["how"]) == (
+        ["Trades"], "indices by a call spread 2.5% wide, nothing overnight",
+    )  # fmt: skip
+    of("checkbox", "Also on signals that are not certified").set_value(True)
+    next(each for each in browser.at.button if each.label == "Save").click().run()
+    assert any("Confirmation missing" in str(each.value) for each in browser.at.error)
+    officer = enter(working, "u_cora").open("accounts")
+    assert not [each for each in officer.at.button if each.label == "Save"], "only the owner says"
+    with working.databases.group(GroupId("g1")) as session:
+        session.delete(session.get_one(Subscription, ("u_ann", "kite_ann", "index_futures_long")))
+        session.get_one(Account, ("u_ann", "kite_ann")).closed_at = datetime.now(UTC)
 
 
 def test_an_alert_is_taken_by_whoever_says_so(working: Platform, enter: Enter) -> None:

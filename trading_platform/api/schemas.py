@@ -222,6 +222,12 @@ class OutcomeOut(Row):
     success: bool
 
 
+class StrategyOut(BaseModel):
+    strategy_id: str
+    description: str
+    capital_fraction: Amount = Field(description="Share of equity in one position, where a subscription says no other.")
+
+
 class SubscriptionOut(Row):
     user_id: str
     account_id: str

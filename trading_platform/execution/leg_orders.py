@@ -18,7 +18,7 @@ from trading_platform.execution.denial_codes import Denial, said
 from trading_platform.execution.intents import StepWriter
 from trading_platform.execution.portfolio import Holding, Portfolio, Stake
 from trading_platform.execution.sender import Sender
-from trading_platform.execution.withdrawal import at_most_held
+from trading_platform.execution.withdrawal import at_most_held, held_at_venue
 from trading_platform.identifiers import DatasetId, StrategyId, Symbol
 from trading_platform.storage.control import Signal
 from trading_platform.venues.port import QueryFailedError, TopOfBook
@@ -58,8 +58,9 @@ class LegOrders:
             )
             for each in flatten(portfolio, {held.symbol: signal}, market_time, situation, {held.key})
         ]  # fmt: skip
-        if exits:
-            for each in at_most_held(exits, await portfolio.venue.balances(), situation.instruments):
+        there = await held_at_venue(portfolio) if exits else None
+        if there is not None:
+            for each in at_most_held(exits, there, situation.instruments):
                 await self.carry_out(each, situation, market_time, clock_seconds)
 
     async def quotes(self, portfolio: Portfolio, contracts: Sequence[Symbol]) -> Mapping[Symbol, TopOfBook]:

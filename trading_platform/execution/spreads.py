@@ -27,6 +27,7 @@ from trading_platform.execution.exposures import Exposures
 from trading_platform.execution.leg_orders import LegOrders, about, by_account, denied, enters, stake_of
 from trading_platform.execution.legs import Leg, check_legs, plan
 from trading_platform.execution.portfolio import BOUGHT, SOLD, Holding, Portfolio, Stake
+from trading_platform.execution.withdrawal import held_at_venue
 from trading_platform.identifiers import StrategyId, Symbol
 from trading_platform.storage.control import Signal
 from trading_platform.venues.port import TopOfBook
@@ -148,7 +149,8 @@ class SpreadKeeper:
         sold = _spreads(portfolio)[_id(bought)].sold
         if sold is None:
             return bought.quantity
-        short = -(await portfolio.venue.balances()).get(sold.contract, ZERO)
+        there = await held_at_venue(portfolio)
+        short = -sold.quantity if there is None else -there.get(sold.contract, ZERO)
         return bought.quantity - min(-sold.quantity, max(short, ZERO))
 
     async def _sell(

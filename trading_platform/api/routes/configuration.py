@@ -12,16 +12,18 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from trading_platform.accounts.sessions import SessionUser
 from trading_platform.api import queries
-from trading_platform.api.identity import Services, ServicesOf, Subject, SubjectUser, Writer, resolve_subject
+from trading_platform.api.identity import Reader, Services, ServicesOf, Subject, SubjectUser, Writer, resolve_subject
 from trading_platform.api.problems import ERRORS, ProblemError
 from trading_platform.api.schemas import (
     RiskLimitsBody,
     RiskLimitsHistory,
     RiskLimitsIn,
     RiskLimitsOut,
+    StrategyOut,
     SubscriptionIn,
     SubscriptionOut,
 )
@@ -65,6 +67,24 @@ class LimitScope:
             if await session.scalar(queries.account(whose.user_id, self.scope_id or "")) is None:
                 raise ProblemError(404, "No such account", f"there is no account {self.scope_id!r}")
         return self.scope_id or ""
+
+
+@router.get("/strategies", summary="Strategies that may trade an account")
+async def strategies(user: Reader, services: ServicesOf) -> list[StrategyOut]:
+    """Those that are installed, with their configuration in force."""
+    from trading_platform.strategies import definition  # its kernels take seconds to import
+
+    def in_force(session: Session) -> list[definition.StrategyDefinition]:
+        return [definition.strategy(name, session) for name in definition.installed()]
+
+    async with services.databases.control_async() as session:
+        found = await session.run_sync(in_force)
+    return [
+        StrategyOut(
+            strategy_id=each.strategy_id, description=each.description, capital_fraction=each.capital_fraction
+        )
+        for each in found
+    ]  # fmt: skip
 
 
 @router.get("/subscriptions", summary="Which strategies trade which accounts")
