@@ -138,8 +138,9 @@ def bans(
 ) -> None:
     """Show the F&O ban list of a day, or load it from a file.
 
-    It is loaded by itself on trading days before the market opens. Engines obey a list that was loaded by hand within a
-    second. A replay goes by the lists of the days that it replays.
+    It is loaded by itself on trading days before the market opens. A list that
+    is loaded by hand is obeyed by engines within a second. A replay goes by the
+    lists of the days that it replays.
 
     Example: `trading-platform kite bans --file fo_secban.csv --day 2026-11-20`
     """
