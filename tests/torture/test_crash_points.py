@@ -34,7 +34,7 @@ PATIENT = 20.0
 CASES = [
     *(("binance", point) for point in SEND_POINTS),
     *(("binance", point) for point in SETTLE_POINTS if point != "UNKNOWN written, not committed"),
-    *(("zerodha", point) for point in (*WIRE_POINTS, *STOP_POINTS, "UNKNOWN written, not committed")),
+    *(("zerodha", point) for point in (*WIRE_POINTS, "UNKNOWN written, not committed")),
 ]
 
 
