@@ -2,14 +2,12 @@
 
 import asyncio
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from assets.platform import Platform
 
 GROUP = "execution"
-IST = ZoneInfo("Asia/Kolkata")
 
 
 @dg.asset(
@@ -60,6 +58,7 @@ def kite_preflight(context: dg.AssetExecutionContext, platform: Platform) -> dg.
     "broken one is an alert and changes nothing.",
 )
 def fno_ban_list(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+    from trading_platform.markets.sessions import IST
     from trading_platform.venues.zerodha.bans import fetch_and_take, needless
 
     day = datetime.now(IST).date()

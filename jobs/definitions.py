@@ -1,13 +1,9 @@
 """The jobs, named after what a person would ask for, and the schedules that ask for them by themselves."""
 
-from zoneinfo import ZoneInfo
-
 import dagster as dg
 
 from assets import partitions
 from assets.platform import Platform
-
-IST = ZoneInfo("Asia/Kolkata")
 
 MAX_RUNTIME = {"dagster/max_runtime": "3600"}
 """A run that hangs is ended after an hour; the daemon's run monitoring does it."""
@@ -156,6 +152,7 @@ kite_morning = dg.ScheduleDefinition(
 def ban_list_before_the_open(
     context: dg.ScheduleEvaluationContext, platform: Platform
 ) -> dg.RunRequest | dg.SkipReason:
+    from trading_platform.markets.sessions import IST
     from trading_platform.venues.zerodha.bans import needless
 
     at = context.scheduled_execution_time.astimezone(IST)

@@ -18,10 +18,11 @@ from decimal import Decimal
 
 import structlog
 
+from trading_platform.execution.at_once import by_account
 from trading_platform.execution.decisions import Decision, Situation, enter
 from trading_platform.execution.denial_codes import Denial
 from trading_platform.execution.exposures import Exposures
-from trading_platform.execution.leg_orders import LegOrders, about, by_account, denied, enters, stake_of
+from trading_platform.execution.leg_orders import LegOrders, about, denied, enters, stake_of
 from trading_platform.execution.legs import Leg, check_legs, plan
 from trading_platform.execution.portfolio import HEDGE, Holding, Portfolio
 from trading_platform.identifiers import StrategyId, Symbol

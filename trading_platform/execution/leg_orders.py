@@ -3,7 +3,7 @@
 What the sets are, and what they need next, is in `hedges.py` and `spreads.py`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 from sqlalchemy import inspect
 
-from trading_platform.execution.at_once import at_once
 from trading_platform.execution.decisions import Decision, Situation, decision_key, flatten
 from trading_platform.execution.denial_codes import Denial, said
 from trading_platform.execution.intents import StepWriter
@@ -70,32 +69,6 @@ class LegOrders:
         except QueryFailedError as error:
             log.warning("legs_not_quoted", account=portfolio.account_id, error=str(error)[:300])
             return {}
-
-
-async def by_account(
-    decisions: Sequence[Decision], concerns: Callable[[Decision], bool],
-    led: Callable[[list[Decision], int], Awaitable[Decision | None]],
-) -> list[Decision]:  # fmt: skip
-    """The decisions, each that it concerns replaced by what is led of it, or left out where that is None.
-
-    `led(decisions so far, place)`: accounts go side by side, the decisions of each one in turn.
-    """
-    after, dropped = list(decisions), set[int]()
-
-    async def one(places: Sequence[int]) -> None:
-        for place in places:
-            decision = await led(after, place)
-            if decision is None:
-                dropped.add(place)
-            else:
-                after[place] = decision
-
-    places: dict[str, list[int]] = {}
-    for place, decision in enumerate(after):
-        if concerns(decision):
-            places.setdefault(decision.portfolio.account_id, []).append(place)
-    await at_once(map(one, places.values()))
-    return [decision for place, decision in enumerate(after) if place not in dropped]
 
 
 def enters(decision: Decision) -> bool:

@@ -1,17 +1,16 @@
 """Margin before an entry in a derivative: what the broker would block by its own reckoning, held against what is available.
 
 Risk judges entries as if they were paid in full, from a cash figure that adds blocked margins back; neither is what the
-broker goes by. So before a future (and the put that it is hedged with) or a spread goes out, the broker is asked what the orders would
-block and what is free, once an account and step, all accounts at the same time. What is not covered with `HEADROOM` on
-top is denied, and so is what the broker does not answer for. Exits are never asked about, nor are steps in which no
-derivative would be entered: nothing of this is in the way of an order in coins or shares alone.
+broker goes by. So before a future (and the put that it is hedged with) or a spread goes out, the broker is asked what the
+orders would block and what is free, once an account and step, all accounts at the same time. What is not covered with
+`HEADROOM` on top is denied, and so is what the broker does not answer for. Exits are never asked about, nor are steps in
+which no derivative would be entered: nothing of this is in the way of an order in coins or shares alone.
 
 What exits of the same step will set free is not counted: they may not fill.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -19,8 +18,9 @@ import structlog
 
 from trading_platform.execution.at_once import at_once
 from trading_platform.execution.decisions import Decision, spread_of
-from trading_platform.execution.denial_codes import Denial, said
-from trading_platform.identifiers import StrategyId, Symbol
+from trading_platform.execution.denial_codes import Denial
+from trading_platform.execution.leg_orders import denied, enters, stake_of
+from trading_platform.identifiers import Symbol
 from trading_platform.venues.port import Broker, QueryFailedError, Wanted
 
 HEADROOM = Decimal("0.02")
@@ -39,7 +39,7 @@ async def covered(
     """
     after, by_account = list(decisions), dict[str, list[int]]()
     for place, decision in enumerate(after):
-        if decision.portfolio.broker is not None and decision.purpose == "entry" and decision.denial is None:
+        if decision.portfolio.broker is not None and enters(decision):
             by_account.setdefault(decision.portfolio.account_id, []).append(place)
     asked = [places for places in by_account.values() if any(_in_derivative(after[place]) for place in places)]
     answers = await at_once(_of_account([after[place] for place in places], market_time) for places in asked)
@@ -61,7 +61,7 @@ async def _of_account(entries: Sequence[Decision], market_time: datetime) -> lis
     except (QueryFailedError, TimeoutError) as error:
         log.warning("margin_not_told", account=entries[0].portfolio.account_id, error=repr(error)[:300])
         why = str(error)[:200] or f"no answer within {ANSWER_WITHIN_SECONDS:.0f} s"
-        return [_denied(entry, Denial.MARGIN_UNKNOWN, why=why) if _in_derivative(entry) else entry for entry in entries]
+        return [denied(entry, Denial.MARGIN_UNKNOWN, why=why) if _in_derivative(entry) else entry for entry in entries]
 
 
 async def _judged(broker: Broker, entries: Sequence[Decision], sets: Sequence[Sequence[Wanted]]) -> list[Decision]:
@@ -76,7 +76,7 @@ async def _judged(broker: Broker, entries: Sequence[Decision], sets: Sequence[Se
         needed = _with_room(min(sum((next(alone) for _ in legs), ZERO), told.needed))
         if _in_derivative(entry) and needed > left:
             judged.append(
-                _denied(entry, Denial.MARGIN_SHORT, needed=f"{needed:.2f}", available=f"{max(left, ZERO):.2f}")
+                denied(entry, Denial.MARGIN_SHORT, needed=f"{needed:.2f}", available=f"{max(left, ZERO):.2f}")
             )
         else:
             judged.append(entry)
@@ -88,7 +88,7 @@ def _orders_of(entry: Decision, market_time: datetime) -> list[Wanted]:
     """What goes out for an entry: its own order, after the put that it is hedged with, before the call that is sold."""
     portfolio, signal = entry.portfolio, entry.signal
     wanted = [Wanted(entry.contract, entry.side, entry.quantity)]
-    stake = portfolio.stakes.get(StrategyId(signal.strategy_id))
+    stake = stake_of(portfolio, signal)
     if stake is not None and stake.hedge_away is not None:
         level = signal.price * (1 - stake.hedge_away)
         put = portfolio.venue.hedge_for(Symbol(signal.symbol), market_time, level)
@@ -107,7 +107,3 @@ def _in_derivative(entry: Decision) -> bool:
 
 def _with_room(needed: Decimal) -> Decimal:
     return needed * (1 + HEADROOM)
-
-
-def _denied(entry: Decision, denial: Denial, **values: object) -> Decision:
-    return replace(entry, denial=said(denial, **values))

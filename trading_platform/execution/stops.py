@@ -23,14 +23,14 @@ import structlog
 from sqlalchemy import select
 
 from trading_platform.execution import trail
-from trading_platform.execution.at_once import at_once
+from trading_platform.execution.at_once import at_once, by_account
 from trading_platform.execution.decisions import OUR_PREFIX, Decision
 from trading_platform.execution.dispatch import Dispatch
 from trading_platform.execution.intents import StepWriter, intent_of
 from trading_platform.execution.kill_switch import Target, set_halt
 from trading_platform.execution.portfolio import BEYOND, BOUGHT, Holding, Portfolio, PositionKey
 from trading_platform.execution.sender import Sender
-from trading_platform.identifiers import AccountId, ClientOrderId, DatasetId, IntentId, Symbol, content_id
+from trading_platform.identifiers import ClientOrderId, DatasetId, IntentId, Symbol, content_id
 from trading_platform.markets.instruments import Instrument
 from trading_platform.observability.alerts import raise_alert_async, resolve_alert_async
 from trading_platform.storage.group import Intent, Order
@@ -147,19 +147,11 @@ class StopKeeper:
         A stop that has gone off in the meantime leaves less to sell, or nothing; the exit of a stop whose end is not known
         waits for the next bar, protected by it.
         """
-        blocked: dict[AccountId, list[int]] = {}
-        after: list[Decision | None] = list(decisions)
-        for place, decision in enumerate(decisions):
-            held = decision.holding
-            if held is not None and decision.denial is None and held.key in decision.portfolio.stops:
-                blocked.setdefault(decision.portfolio.account_id, []).append(place)
 
-        async def one(places: Sequence[int]) -> None:
-            for place in places:
-                after[place] = await self._freed(decisions[place], instruments, now, clock_seconds)
+        async def freed(after: list[Decision], place: int) -> Decision | None:
+            return await self._freed(after[place], instruments, now, clock_seconds)
 
-        await at_once(map(one, blocked.values()))
-        return [each for each in after if each is not None]
+        return await by_account(decisions, _waits_for_its_stop, freed)
 
     async def _freed(
         self, decision: Decision, instruments: Mapping[Symbol, Instrument], now: datetime | None, clock_seconds: float
@@ -346,3 +338,8 @@ class StopKeeper:
             self.sender.databases, Target("account", portfolio.account_id, portfolio.user_id, (group,)), detail,
             trail.ACTOR, "block", set_by=trail.ACTOR,
         )  # fmt: skip
+
+
+def _waits_for_its_stop(decision: Decision) -> bool:
+    held = decision.holding
+    return held is not None and decision.denial is None and held.key in decision.portfolio.stops

@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Reply] | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser
         self._headers: dict[str, str] = {}
         self._parts: list[bytes] = []
         self._length = 0
@@ -111,7 +111,6 @@ class Connection(asyncio.Protocol):
             raise ConnectionResetError("the connection was closed before anything was sent")
         self._answer = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
-        self.on_message_begin()
         self._transport.write(request)
         return await self._answer
 
