@@ -281,11 +281,10 @@ async def singly(
         assert decisions[0].denial is None, decisions[0].denial
         issued_at = datetime.now(UTC)
         cursor = Cursor(DATASET, given.seq, given.available_at)
-        (intent,) = (
-            await engine.writer.write(decisions, given.available_at, issued_at, given.available_at, cursor)
-        ).values()
+        at = given.available_at
+        (order,) = await engine.writer.write(decisions, engine.instruments, at, issued_at, at, cursor)
         written = time.perf_counter()
-        answers.append(await engine.sender.place(portfolio, intent, INSTRUMENT, issued_at, time.time()))
+        answers.append(await engine.sender.place(order, time.time()))
         sent = time.perf_counter()
         assert answers[-1].accepted, answers[-1].result
         if len(answers) == book_every or number == numbers[-1]:

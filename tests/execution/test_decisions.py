@@ -120,9 +120,22 @@ def test_one_steps_entries_share_the_cash_the_positions_and_the_seconds_orders()
 def test_orders_per_second_are_counted_by_the_replays_own_clock() -> None:
     """A day replayed in a second is no reason to deny: limits mean the same at every speed."""
     account = portfolio(limits=Limits(D(50_000), D(50_000), 8, 1, 500, D(5_000)))
-    account.sent_at.append(NOW.timestamp())
+    account.count_order(NOW.timestamp())
     assert taken(account, signal("BTC/USDT", "100"))[0][2] == "RATE_SECOND"
     later = NOW + timedelta(hours=1)
+    assert taken(account, signal("BTC/USDT", "100", at=later), at=later, now=later)[0][2] == "10.000"
+
+
+def test_a_minutes_limit_holds_however_high_it_is() -> None:
+    """It did not above 1,000: so many were remembered."""
+    account = portfolio(limits=Limits(D(50_000), D(50_000), 8, 5_000, 5_000, D(5_000), max_orders_per_minute=1_200))
+    begun = NOW.timestamp() - 59
+    for number in range(1_199):
+        account.count_order(begun + number / 100)
+    assert taken(account, signal("BTC/USDT", "100"))[0][2] == "10.000"
+    account.count_order(NOW.timestamp())
+    assert taken(account, signal("BTC/USDT", "100"))[0][2] == "RATE_MINUTE"
+    later = NOW + timedelta(seconds=1)  # a minute after the first of them
     assert taken(account, signal("BTC/USDT", "100", at=later), at=later, now=later)[0][2] == "10.000"
 
 

@@ -19,6 +19,7 @@ from trading_platform.execution.decisions import Decision, decide, in_turn
 from trading_platform.execution.dispatch import Dispatch
 from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.lease import GroupLease
+from trading_platform.execution.outgoing import Outgoing
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import AccountId, DatasetId, GroupId, Symbol, UserId
@@ -49,13 +50,13 @@ class Desk:
     exchange: FaultyExchange
     accounts: Sequence[Portfolio]
 
-    async def write(self, decisions: Sequence[Decision], cursor: Cursor | None = CURSOR) -> dict[str, Intent]:
-        return await self.writer.write(decisions, NOW, datetime.now(UTC), NOW, cursor)
+    async def write(self, decisions: Sequence[Decision], cursor: Cursor | None = CURSOR) -> list[Outgoing]:
+        return await self.writer.write(decisions, SITUATION.instruments, NOW, datetime.now(UTC), NOW, cursor)
 
-    async def dispatch(self, decisions: Sequence[Decision], intents: dict[str, Intent]) -> None:
+    async def dispatch(self, orders: Sequence[Outgoing]) -> None:
         async with Dispatch(Sender(self.databases, self.lease), NOW.timestamp()) as out:
-            for each in decisions:
-                out.put(each.portfolio, intents[each.intent_id], SITUATION.instruments[BTC], datetime.now(UTC))
+            for order in orders:
+                out.put(order)
 
     async def count(self, table: type) -> int:
         async with self.databases.group_async(GROUP) as session:
@@ -97,7 +98,7 @@ async def test_two_writers_of_one_decision_write_it_once_with_all_that_belongs_t
         decisions = entries(made.accounts[:3])
         other = StepWriter(group, made.lease)
         written = await asyncio.gather(
-            made.write(decisions), other.write(decisions, NOW, datetime.now(UTC), NOW, CURSOR)
+            made.write(decisions), other.write(decisions, SITUATION.instruments, NOW, datetime.now(UTC), NOW, CURSOR)
         )
         await other.close()
         assert sorted(len(each) for each in written) == [0, 3]
@@ -119,7 +120,7 @@ async def test_two_writers_of_one_decision_write_it_once_with_all_that_belongs_t
 async def test_a_denied_order_is_kept_for_the_record_and_marked_for_nothing(group: Databases) -> None:
     async with desk(group) as made:
         poor = portfolio(cash=Decimal(1))
-        assert await made.write(entries([poor])) == {}
+        assert await made.write(entries([poor])) == []
         assert [await made.count(table) for table in (Intent, Outbox, Order)] == [1, 0, 0]
         async with group.group_async(GROUP) as session:
             rows = (
@@ -162,7 +163,7 @@ async def test_many_accounts_orders_are_sent_once_and_booked_in_few_transactions
     monkeypatch.setattr(Sender, "book", counted)
     async with desk(group, *["throttled"] * 2) as made:
         decisions = entries(made.accounts)
-        await made.dispatch(decisions, await made.write(decisions))
+        await made.dispatch(await made.write(decisions))
         assert sum(together) == ACCOUNTS
         assert len(together) <= 2 + 3, f"two by themselves, the others together: {together}"
         assert {len(each) for each in made.exchange.orders.values()} == {1}
@@ -190,27 +191,27 @@ async def test_a_transaction_takes_so_many_answers_as_their_fills_allow(
     monkeypatch.setattr(dispatch, "MOST_TOGETHER", 9)
     async with desk(group) as made:
         decisions = entries(made.accounts[:13])
-        await made.dispatch(decisions, await made.write(decisions))
+        await made.dispatch(await made.write(decisions))
         assert rows == [8, 8, 8, 2], "every answer has one fill: four of nine"
         assert await made.count(Fill) == 13
         monkeypatch.setattr(dispatch, "MOST_TOGETHER", 1)
-        await made.dispatch(rest := entries(made.accounts[13:15]), await made.write(rest))
+        await made.dispatch(await made.write(entries(made.accounts[13:15])))
         assert await made.count(Fill) == 15, "an answer that is too long by itself is booked by itself"
 
 
 async def test_trouble_is_told_when_all_others_are_through(group: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(group) as made:
-        intents = await made.write(entries(made.accounts[:4]))
+        orders = await made.write(entries(made.accounts[:4]))
         place = Sender.place
 
-        async def logged_out(self: Sender, account: Portfolio, *given: object) -> Answer:
-            if account is made.accounts[0]:
-                raise AuthLostError(account.account_id, "log in again")
-            return await place(self, account, *given)  # type: ignore[arg-type]
+        async def logged_out(self: Sender, order: Outgoing, clock_seconds: float) -> Answer:
+            if order.portfolio is made.accounts[0]:
+                raise AuthLostError(order.portfolio.account_id, "log in again")
+            return await place(self, order, clock_seconds)
 
         monkeypatch.setattr(Sender, "place", logged_out)
         with pytest.raises(AuthLostError):
-            await made.dispatch(entries(made.accounts[:4]), intents)
+            await made.dispatch(orders)
         assert await made.count(Fill) == 3
         assert await made.count(Outbox) == 1, "still SENDING: it is asked for"
 

@@ -19,6 +19,7 @@ from trading_platform.execution.books import Answer
 from trading_platform.execution.decisions import decide
 from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.lease import GroupLease
+from trading_platform.execution.outgoing import made_out
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import DatasetId, GroupId, Symbol, TradeId, UserId, VenueOrderId
@@ -44,7 +45,8 @@ class Desk:
     issued_at: datetime
 
     async def send(self) -> None:
-        await self.sender.send(self.account, self.intent, SITUATION.instruments[BTC], self.issued_at, NOW.timestamp())
+        order = made_out(self.account, self.intent, SITUATION.instruments[BTC], self.issued_at)
+        await self.sender.send(order, NOW.timestamp())
 
     async def settle(self, now: datetime = NOW) -> int:
         instruments = dict(SITUATION.instruments)
@@ -82,9 +84,10 @@ async def desk(databases: Databases, *faults: str) -> AsyncIterator[Desk]:
         decisions = decide(account, [signal(BTC, "100")], NOW, SITUATION, NOW)
         issued_at = datetime.now(UTC)
         writer = StepWriter(databases, lease)
-        (intent,) = (await writer.write(decisions, NOW, issued_at, NOW, Cursor(DatasetId("d"), 1, NOW))).values()
+        cursor = Cursor(DatasetId("d"), 1, NOW)
+        (order,) = await writer.write(decisions, SITUATION.instruments, NOW, issued_at, NOW, cursor)
         try:
-            yield Desk(databases, exchange, Sender(databases, lease), account, intent, issued_at)
+            yield Desk(databases, exchange, Sender(databases, lease), account, order.intent, issued_at)
         finally:
             await writer.close()
             await account.venue.close()

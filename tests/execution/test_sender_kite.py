@@ -17,6 +17,7 @@ from trading_platform.accounts.users import NewUser, create_user
 from trading_platform.execution.decisions import decide
 from trading_platform.execution.intents import Cursor, StepWriter
 from trading_platform.execution.lease import GroupLease
+from trading_platform.execution.outgoing import made_out
 from trading_platform.execution.portfolio import Portfolio
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import DatasetId, GroupId, Symbol, UserId
@@ -54,9 +55,8 @@ class Desk:
         self.sandbox.kite.mischief.faults.inject([{"door": "kite", **fault}])
 
     async def send(self) -> None:
-        await self.sender.send(
-            self.account, self.intent, self.instruments[INFY], self.issued_at, self.issued_at.timestamp()
-        )
+        order = made_out(self.account, self.intent, self.instruments[INFY], self.issued_at)
+        await self.sender.send(order, self.issued_at.timestamp())
 
     async def settle(self) -> int:
         now = datetime.now(UTC)
@@ -105,10 +105,10 @@ async def desk(
         decisions = decide(account, [signal(INFY, str(last), at=market_time)], market_time, situation, market_time)
         issued_at = datetime.now(UTC)
         writer, cursor = StepWriter(databases, lease), Cursor(DatasetId("d"), 1, market_time)
-        (intent,) = (await writer.write(decisions, market_time, issued_at, clock[0], cursor)).values()
+        (order,) = await writer.write(decisions, instruments, market_time, issued_at, clock[0], cursor)
         try:
             sender = Sender(databases, lease, lambda: clock[0])
-            yield Desk(databases, sandbox, sender, writer, account, intent, issued_at, instruments, clock)
+            yield Desk(databases, sandbox, sender, writer, account, order.intent, issued_at, instruments, clock)
         finally:
             await writer.close()
             await venue.close()

@@ -119,9 +119,8 @@ class Room:
         found = decide(self.account, [signal("BTC/USDT", price, state, at=now)], now, self.situation(), now)
         found = await self.keeper.make_way(found, self.instruments, now, now.timestamp())
         sender, issued_at = self.keeper.sender, datetime.now(UTC)
-        intents = await self.keeper.writer.write(found, now, issued_at, now)
-        for intent in intents.values():
-            await sender.send(self.account, intent, self.instruments[BTC], issued_at, now.timestamp())
+        for order in await self.keeper.writer.write(found, self.instruments, now, issued_at, now):
+            await sender.send(order, now.timestamp())
 
     def situation(self) -> Any:
         return replace(SITUATION, instruments=self.instruments)

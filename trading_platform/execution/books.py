@@ -82,6 +82,14 @@ _ASK_AGAIN = _ASKING.on_conflict_do_update(
 ).returning(_OUTBOX.c.intent_id)  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class OnTheWire:
+    """When an order was sent (nanoseconds since 1970, UTC), and how long its answer took."""
+
+    sent_at: int
+    nanoseconds: int
+
+
 @dataclass(frozen=True)
 class Answer:
     """What became of an order: the venue's answer, or how an operator says that it ended."""
@@ -90,9 +98,13 @@ class Answer:
     intent: Intent
     instrument: Instrument
     result: Result
-    latency_ms: float | None = None
+    wire: OnTheWire | None = None
     """None where the venue was asked for it later."""
     cause: Cause = Cause.VENUE
+
+    @property
+    def latency_ms(self) -> float | None:
+        return None if self.wire is None else self.wire.nanoseconds / 1e6
 
     @property
     def accepted(self) -> Accepted | None:

@@ -1,7 +1,7 @@
 """Many orders on their way at once: users in turn, each account's in order, and their answers into the books together.
 
     async with Dispatch(sender, clock_seconds) as out:
-        out.put(portfolio, intent, instrument, issued_at)
+        out.put(order)
 
 Leaving waits until every order is sent and every answer booked, and raises what went wrong: no order may be on its way
 when a session ends.
@@ -10,17 +10,14 @@ when a session ends.
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from functools import partial
 from itertools import accumulate, takewhile
 from types import TracebackType
 
 from trading_platform.execution.books import Answer
-from trading_platform.execution.portfolio import Portfolio
+from trading_platform.execution.outgoing import Outgoing
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.shares import Errand, FairShares
-from trading_platform.markets.instruments import Instrument
-from trading_platform.storage.group import Intent
 from trading_platform.venues.port import Accepted
 
 LANES = 64
@@ -42,10 +39,10 @@ class Dispatch:
         self._booking = asyncio.Lock()
         self._sending: asyncio.Task[None] | None = None
 
-    def put(self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime) -> None:
-        """Send an intent that is SENDING in the books since `issued_at`. Raises what an earlier one met with."""
-        send = partial(self._send, portfolio, intent, instrument, issued_at)
-        self._shares.put(Errand(portfolio.user_id, portfolio.account_id, send, intent.purpose == "exit"))
+    def put(self, order: Outgoing) -> None:
+        """Send an order whose intent is SENDING in the books. Raises what an earlier one met with."""
+        user, account = order.portfolio.user_id, order.portfolio.account_id
+        self._shares.put(Errand(user, account, partial(self._send, order), order.intent.purpose == "exit"))
         if self._sending is None or self._sending.done():
             if self._sending is not None:
                 self._sending.result()
@@ -67,8 +64,8 @@ class Dispatch:
         for trouble in await self._shares.drain():
             raise trouble
 
-    async def _send(self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime) -> None:
-        answer = await self._sender.place(portfolio, intent, instrument, issued_at, self._clock_seconds)
+    async def _send(self, order: Outgoing) -> None:
+        answer = await self._sender.place(order, self._clock_seconds)
         if not isinstance(answer.result, Accepted):  # it may concern the account's other orders
             await self._sender.book([answer])
             return

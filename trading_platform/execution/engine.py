@@ -371,11 +371,9 @@ class Engine:
         async with Dispatch(self.sender, self._clock_seconds()) as out:
             for part in parts:
                 cursor = Cursor(self.dataset_id, seq, market_time) if part is parts[-1] else None
-                intents = await self.writer.write(part, market_time, issued_at, self._market_now(), cursor)
-                for decision in part:
-                    intent = intents.get(decision.intent_id)
-                    if intent is not None:
-                        out.put(decision.portfolio, intent, self.instruments[Symbol(intent.contract)], issued_at)
+                sent_at = self._market_now()
+                for order in await self.writer.write(part, self.instruments, market_time, issued_at, sent_at, cursor):
+                    out.put(order)
         self._cursor_on_disk = seq
         if denied := sum(decision.denial is not None for decision in decisions):
             metrics.ORDERS.labels(self.group_id, "denied").inc(denied)

@@ -4,7 +4,8 @@ Whether an intent is new is the database's word: its decision key is unique, so 
 or twice by one, is sent once.
 """
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,9 @@ import psycopg
 from trading_platform.execution import trail
 from trading_platform.execution.decisions import Decision
 from trading_platform.execution.lease import GroupLease
-from trading_platform.identifiers import DatasetId
+from trading_platform.execution.outgoing import Outgoing, made_out
+from trading_platform.identifiers import DatasetId, Symbol
+from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.databases import Databases
 from trading_platform.storage.group import Intent
 
@@ -44,18 +47,27 @@ class StepWriter:
     _connection: psycopg.AsyncConnection | None = field(default=None, init=False)
 
     async def write(
-        self, decisions: Sequence[Decision], market_time: datetime, issued_at: datetime, market_sent_at: datetime,
-        cursor: Cursor | None = None,
-    ) -> dict[str, Intent]:  # fmt: skip
-        """Write the decisions that are new; returns the intents to be sent, by id. Raises `LeaseLostError`.
+        self, decisions: Sequence[Decision], instruments: Mapping[Symbol, Instrument], market_time: datetime,
+        issued_at: datetime, market_sent_at: datetime, cursor: Cursor | None = None,
+    ) -> list[Outgoing]:  # fmt: skip
+        """Write the decisions that are new; returns the orders to be sent. Raises `LeaseLostError`.
 
         They were decided on what was known at `market_time`, and go out now: `issued_at` is wall time, which is signed
         later, `market_sent_at` the market's clock. They are of no session: what was decided never changes.
         """
         rows = [_columns(decision, market_time, self.lease.epoch) for decision in decisions]
         entries = (trail.planned(each.portfolio, each.signal, each.denial, each.purpose) for each in decisions)
-        new = await self.write_rows(rows, entries, issued_at, market_sent_at, cursor)
-        return {row["intent_id"]: intent_of(row) for row in rows if row["denial"] is None and row["intent_id"] in new}
+        writing = asyncio.ensure_future(self.write_rows(rows, entries, issued_at, market_sent_at, cursor))
+        try:
+            await asyncio.sleep(0)  # the database has it now, and writes while the orders are made out
+            orders = [
+                made_out(each.portfolio, intent_of(row), instruments[each.contract], issued_at)
+                for each, row in zip(decisions, rows, strict=True)
+                if each.denial is None
+            ]
+        finally:
+            new = await writing
+        return [order for order in orders if order.intent.intent_id in new]
 
     async def write_rows(
         self, rows: Sequence[Row], entries: Iterable[Row], issued_at: datetime, market_sent_at: datetime,

@@ -40,10 +40,9 @@ class LegOrders:
     ) -> None:
         """Write a leg, then send it; one that a life of this engine that has ended wrote is being asked for."""
         issued_at = datetime.now(UTC)
-        written = await self.writer.write([decision], market_time, issued_at, self.sender.market_now())
-        for intent in written.values():
-            instrument = situation.instruments[decision.contract]
-            await self.sender.send(decision.portfolio, intent, instrument, issued_at, clock_seconds)
+        sent_at = self.sender.market_now()
+        for order in await self.writer.write([decision], situation.instruments, market_time, issued_at, sent_at):
+            await self.sender.send(order, clock_seconds)
 
     async def take_back(
         self, portfolio: Portfolio, held: Holding, quantity: Decimal, price: Decimal, situation: Situation,

@@ -4,7 +4,7 @@ Built from the books when an engine starts and changed only by fills that were a
 never the truth.
 """
 
-from collections import deque
+from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -14,6 +14,8 @@ from trading_platform.identifiers import AccountId, ClientOrderId, StrategyId, S
 from trading_platform.venues.port import Broker, OrderVenue, Side
 
 ZERO = Decimal(0)
+LONGEST_RATE_SECONDS = 60.0
+"""Over which orders are counted for a limit; those of the day are a count."""
 PositionKey = tuple[StrategyId, Symbol]
 HEDGE = "hedge"
 """The arm of a leg that protects another position."""
@@ -146,8 +148,8 @@ class Portfolio:
     """When the broker's session ends, where it has any; live accounts alone."""
     registered_address: str | None = None
     """The address that the broker takes orders from; None where it takes them from everywhere."""
-    sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=1_000))
-    """When the latest orders were sent, in seconds of the clock that rates are counted by."""
+    sent_at: list[float] = field(default_factory=list)
+    """When the last minute's orders were sent, in order, in seconds of the clock that rates are counted by."""
     keys_changed_at: datetime | None = None
     """Of the keys that `venue` uses."""
     broker: Broker | None = None
@@ -171,8 +173,15 @@ class Portfolio:
         """At the last price seen, or at what was paid where none was; negative for what is short."""
         return held.quantity * self.prices.get(held.priced_by, held.average_price)
 
+    def count_order(self, seconds: float) -> None:
+        """An order goes out now, by the clock that rates are counted by."""
+        insort(self.sent_at, seconds)
+        del self.sent_at[: bisect_right(self.sent_at, seconds - LONGEST_RATE_SECONDS)]
+        self.orders_today += 1
+
     def orders_since(self, moment: float) -> int:
-        return sum(1 for sent in self.sent_at if sent > moment)
+        """How many were sent after it; at most a minute back."""
+        return len(self.sent_at) - bisect_right(self.sent_at, moment)
 
     def turn_day(self, market_time: datetime) -> None:
         """Start the day's counts anew when market time enters another UTC day."""

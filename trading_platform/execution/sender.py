@@ -21,9 +21,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from trading_platform.execution import books, trail
-from trading_platform.execution.books import Answer
+from trading_platform.execution.books import Answer, OnTheWire
 from trading_platform.execution.lease import GroupLease
 from trading_platform.execution.order_states import PARTIALLY_FILLED, SUBMITTED, UNKNOWN, WORKING, Cause, allowed, move
+from trading_platform.execution.outgoing import Outgoing, made_out
 from trading_platform.execution.portfolio import Portfolio, RestingStop
 from trading_platform.execution.probes import FIRST_PROBE_SECONDS, next_probe
 from trading_platform.execution.verdicts import ENDED, as_told
@@ -44,7 +45,6 @@ from trading_platform.venues.port import (
     QueryFailedError,
     Refused,
     Result,
-    Side,
     Throttled,
 )
 
@@ -67,37 +67,31 @@ class Sender:
     market_now: Callable[[], datetime] = lambda: datetime.now(UTC)
     """The market's clock: in whose session an order is sent."""
 
-    async def send(
-        self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime, clock_seconds: float
-    ) -> None:
+    async def send(self, order: Outgoing, clock_seconds: float) -> None:
         """`place` an order and `book` the answer."""
-        await self.book([await self.place(portfolio, intent, instrument, issued_at, clock_seconds)])
+        await self.book([await self.place(order, clock_seconds)])
 
-    async def place(
-        self, portfolio: Portfolio, intent: Intent, instrument: Instrument, issued_at: datetime, clock_seconds: float
-    ) -> Answer:
-        """Send an intent that is SENDING in the books since `issued_at`; the answer has to be booked.
+    async def place(self, order: Outgoing, clock_seconds: float) -> Answer:
+        """Send an order whose intent is SENDING in the books; the answer has to be booked.
 
         `clock_seconds`: now, by the clock that orders per second are counted by.
         """
-        if datetime.now(UTC) - issued_at > FRESH:
+        portfolio, intent, instrument = order.portfolio, order.intent, order.instrument
+        if datetime.now(UTC) - order.issued_at > FRESH:
             issued_at = await self._issue(portfolio, intent, attempt=False)
-        portfolio.sent_at.append(clock_seconds)
-        portfolio.orders_today += 1
-        started = time.perf_counter()
-        with tracer(__name__).start_as_current_span("send_order", context=continued(intent.trace_id)) as span:
-            span.set_attribute("client_order_id", intent.client_order_id)
-            result = await _placed(portfolio, intent, issued_at)
-            span.set_attribute("result", type(result).__name__)
-        latency = time.perf_counter() - started
-        metrics.ORDER_SECONDS.labels(portfolio.venue.route.exchange).observe(latency)
-        return Answer(portfolio, intent, instrument, result, latency * 1_000)
+            order = made_out(portfolio, intent, instrument, issued_at)
+        portfolio.count_order(clock_seconds)
+        sent_at, started = time.time_ns(), time.perf_counter_ns()
+        result = await order.sending
+        return Answer(portfolio, intent, instrument, result, OnTheWire(sent_at, time.perf_counter_ns() - started))
 
     async def book(self, answers: Sequence[Answer]) -> None:
         """Write what answers mean, all in one transaction under the lease; before it, what would make that one long.
 
         Raises `LeaseLostError`, and `AuthLostError` for an account whose owner has to log in again.
         """
+        for answer in answers:
+            _tell(answer)  # here, where no order waits for it
         shortened = [await self._shortened(answer) for answer in answers]
         done: list[bool] = []
         async with self.databases.group_async(self.lease.group_id) as session:
@@ -265,7 +259,7 @@ class Sender:
             return symbol not in portfolio.unsettled
         if not _too_late(intent, now):
             issued_at = await self._issue(portfolio, intent, attempt=True)
-            await self.send(portfolio, intent, instrument, issued_at, clock_seconds)
+            await self.send(made_out(portfolio, intent, instrument, issued_at), clock_seconds)
             return symbol not in portfolio.unsettled
         await self._give_up(portfolio, intent, "NEVER_ARRIVED", "the venue has no such order", Cause.ABSENCE)
         return True
@@ -364,6 +358,18 @@ class Sender:
             portfolio.unknown.add(Symbol(intent.symbol))
 
 
+def _tell(answer: Answer) -> None:
+    """The span and the latency of an order that was on the wire."""
+    if answer.wire is None:
+        return
+    intent, wire = answer.intent, answer.wire
+    metrics.ORDER_SECONDS.labels(answer.portfolio.venue.route.exchange).observe(wire.nanoseconds / 1e9)
+    span = tracer(__name__).start_span("send_order", continued(intent.trace_id), start_time=wire.sent_at)
+    span.set_attribute("client_order_id", intent.client_order_id)
+    span.set_attribute("result", type(answer.result).__name__)
+    span.end(wire.sent_at + wire.nanoseconds)
+
+
 def _named(result: Result, *, done: bool) -> str:
     """What became of an order, for the metrics."""
     if isinstance(result, Accepted):
@@ -379,16 +385,3 @@ def _too_late(intent: Intent, now: datetime | None) -> bool:
     if intent.purpose == "exit":
         return False
     return intent.purpose == "stop" or (now is not None and now > intent.market_time)
-
-
-async def _placed(portfolio: Portfolio, intent: Intent, issued_at: datetime) -> Result:
-    """The venue's answer to an intent."""
-    name, contract = ClientOrderId(intent.client_order_id), Symbol(intent.contract)
-    side: Side = "buy" if intent.side == "buy" else "sell"
-    if intent.purpose == "stop" and intent.stop_price is not None:
-        return await portfolio.venue.place_stop(
-            name, contract, side, intent.quantity, intent.stop_price, intent.reference_price, issued_at
-        )
-    return await portfolio.venue.place_market(
-        name, contract, side, intent.quantity, issued_at, reducing=intent.purpose == "exit"
-    )

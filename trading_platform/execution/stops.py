@@ -28,6 +28,7 @@ from trading_platform.execution.decisions import OUR_PREFIX, Decision
 from trading_platform.execution.dispatch import Dispatch
 from trading_platform.execution.intents import StepWriter, intent_of
 from trading_platform.execution.kill_switch import Target, set_halt
+from trading_platform.execution.outgoing import made_out
 from trading_platform.execution.portfolio import BEYOND, BOUGHT, Holding, Portfolio, PositionKey
 from trading_platform.execution.sender import Sender
 from trading_platform.identifiers import ClientOrderId, DatasetId, IntentId, Symbol, content_id
@@ -226,7 +227,7 @@ class StopKeeper:
         async with Dispatch(self.sender, clock_seconds) as out:
             for (portfolio, held, _, _), row in zip(stops, rows, strict=True):
                 if row["intent_id"] in new:
-                    out.put(portfolio, intent_of(row), instruments[held.contract], issued_at)
+                    out.put(made_out(portfolio, intent_of(row), instruments[held.contract], issued_at))
 
     def _columns(
         self, portfolio: Portfolio, held: Holding, terms: Terms, sent: int, market_time: datetime

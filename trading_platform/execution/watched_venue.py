@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import TypeVar
 
 from trading_platform.execution.breakers import VenueBreaker
@@ -19,6 +20,7 @@ from trading_platform.venues.port import (
     OrderVenue,
     QueryFailedError,
     Result,
+    Sending,
     Side,
     Throttled,
     TopOfBook,
@@ -79,21 +81,19 @@ class WatchedVenue:
     async def instruments(self) -> Mapping[Symbol, Instrument]:
         return await self.venue.instruments()  # a download of minutes says nothing of orders
 
-    async def place_market(
+    def place_market(
         self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime, *,
         reducing: bool = False,
-    ) -> Result:  # fmt: skip
-        return await self._sent(
-            self.venue.place_market(client_order_id, contract, side, quantity, issued_at, reducing=reducing)
-        )
+    ) -> Sending:  # fmt: skip
+        made_out = self.venue.place_market(client_order_id, contract, side, quantity, issued_at, reducing=reducing)
+        return Sending(partial(self._sent, made_out))
 
-    async def place_stop(
+    def place_stop(
         self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
         limit: Decimal, issued_at: datetime,
-    ) -> Result:  # fmt: skip
-        return await self._sent(
-            self.venue.place_stop(client_order_id, contract, side, quantity, trigger, limit, issued_at)
-        )
+    ) -> Sending:  # fmt: skip
+        made_out = self.venue.place_stop(client_order_id, contract, side, quantity, trigger, limit, issued_at)
+        return Sending(partial(self._sent, made_out))
 
     async def cancel(self, client_order_id: ClientOrderId, contract: Symbol) -> Result:
         return await self._sent(self.venue.cancel(client_order_id, contract))

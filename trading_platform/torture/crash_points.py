@@ -17,6 +17,7 @@ from trading_platform.execution import books, engine
 from trading_platform.execution.engine import Engine
 from trading_platform.execution.intents import StepWriter
 from trading_platform.execution.lease import GroupLease
+from trading_platform.execution.outgoing import Outgoing
 from trading_platform.execution.sender import Sender
 from trading_platform.execution.stops import StopKeeper
 from trading_platform.execution.watched_venue import WatchedVenue
@@ -37,11 +38,7 @@ def is_about_to_post(session: aiohttp.ClientSession, method: str, url: object, *
     return method.upper() == "POST" and "/order" in str(url)
 
 
-def asks_for_an_order(wire: object, method: str, *_: Any) -> bool:
-    return method == "POST"
-
-
-def writes_a_post(connection: object, request: bytes, *_: Any) -> bool:
+def writes_a_post(wire: object, request: bytes, *_: Any) -> bool:
     return request.startswith(b"POST ")
 
 
@@ -49,8 +46,8 @@ def has_any(owner: object, things: Sized, *_: Any) -> bool:
     return len(things) > 0
 
 
-def sends_a_stop(sender: object, portfolio: object, intent: Any, *_: Any) -> bool:
-    return bool(intent.purpose == "stop")
+def sends_a_stop(sender: object, order: Outgoing, *_: Any) -> bool:
+    return order.intent.purpose == "stop"
 
 
 def writes_stops(writer: object, rows: Sequence[Mapping[str, Any]], *_: Any) -> bool:
@@ -77,7 +74,7 @@ SEND_POINTS: dict[str, tuple[Point, ...]] = {
     "before the door": (Point(WatchedVenue, "place_market", "before"),),
     # Of each venue's own way to the wire: Binance's, then Zerodha's.
     "signed, not on the wire": (
-        Point(Wire, "ask", "before", asks_for_an_order),
+        Point(Wire, "ask", "before", writes_a_post),
         Point(aiohttp.ClientSession, "_request", "before", is_about_to_post),
     ),
     "bytes on the wire, answer not read": (
@@ -85,7 +82,7 @@ SEND_POINTS: dict[str, tuple[Point, ...]] = {
         Point(aiohttp.ClientResponse, "start", "before", posts_an_order, on_the_wire=True),
     ),
     "answer read, not understood": (
-        Point(Wire, "ask", "after", asks_for_an_order),
+        Point(Wire, "ask", "after", writes_a_post),
         Point(aiohttp.ClientResponse, "read", "after", posts_an_order),
     ),
     "answer understood": (Point(WatchedVenue, "place_market", "after"),),

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ from trading_platform.venues.port import (
     QueryFailedError,
     Refused,
     Result,
+    Sending,
     Side,
     Throttled,
     TopOfBook,
@@ -117,27 +119,27 @@ class BinanceVenue:
         markets = await self._ask(self.client.load_markets())
         return {Symbol(name): Instrument.from_ccxt(Venue("binance"), market) for name, market in markets.items()}
 
-    async def place_market(
+    def place_market(
         self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime, *,
         reducing: bool = False,
-    ) -> Result:  # fmt: skip
-        return await self._place(client_order_id, contract, side, quantity, issued_at, {"type": "MARKET"})
+    ) -> Sending:  # fmt: skip
+        return self._place(client_order_id, contract, side, quantity, issued_at, {"type": "MARKET"})
 
-    async def place_stop(
+    def place_stop(
         self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
         limit: Decimal, issued_at: datetime,
-    ) -> Result:  # fmt: skip
+    ) -> Sending:  # fmt: skip
         terms = {"type": "STOP_LOSS_LIMIT", "timeInForce": "GTC", "stopPrice": f"{trigger:f}", "price": f"{limit:f}"}
-        return await self._place(client_order_id, contract, side, quantity, issued_at, terms)
+        return self._place(client_order_id, contract, side, quantity, issued_at, terms)
 
     async def cancel(self, client_order_id: ClientOrderId, contract: Symbol) -> Result:
         request = {"symbol": _venue_symbol(contract), "origClientOrderId": client_order_id}
         return await self._change("DELETE", request)
 
-    async def _place(
+    def _place(
         self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime,
         terms: Mapping[str, str],
-    ) -> Result:  # fmt: skip
+    ) -> Sending:  # fmt: skip
         request = {
             "symbol": _venue_symbol(contract),
             "side": side.upper(),
@@ -147,18 +149,25 @@ class BinanceVenue:
             "newOrderRespType": "FULL",
             "timestamp": round(issued_at.timestamp() * 1_000),
         }
-        return await self._change("POST", request)
+        return self._change("POST", request)
 
-    async def _change(self, method: str, request: Mapping[str, Any]) -> Result:
-        """Send an order, or its cancellation, once."""
+    def _change(self, method: str, request: Mapping[str, Any]) -> Sending:
+        """An order, or its cancellation, signed."""
+        try:
+            signed = self.client.sign("order", "private", method, request)
+            target = "/" + signed["url"].split("/", 3)[3]
+            made_out = self.wire.request(method, target, signed["headers"], signed["body"] or "")
+        except Exception as error:  # a key that cannot be signed with, or sent
+            return Sending(partial(_not_sent, error))
+        return Sending(partial(self._send, made_out))
+
+    async def _send(self, made_out: bytes) -> Result:
         try:
             if self.client.enableRateLimit:
                 await self.client.throttle(1)
-            signed = self.client.sign("order", "private", method, request)
-            target = "/" + signed["url"].split("/", 3)[3]
-            reply = await self.wire.ask(method, target, signed["headers"], signed["body"] or "")
+            reply = await self.wire.ask(made_out)
         except Exception as error:  # whatever went wrong after sending, the order may be there
-            return Ambiguous(f"{type(error).__name__}: {error}")
+            return _unknown(error)
         return outcome(reply)
 
     async def find_order(self, client_order_id: ClientOrderId, contract: Symbol) -> Accepted | None:
@@ -225,6 +234,14 @@ class BinanceVenue:
             return await call
         except Exception as error:  # also what aiohttp raises and ccxt does not translate
             raise QueryFailedError(f"Binance did not answer: {type(error).__name__}: {error}") from error
+
+
+async def _not_sent(error: Exception) -> Result:
+    return _unknown(error)
+
+
+def _unknown(error: Exception) -> Ambiguous:
+    return Ambiguous(f"{type(error).__name__}: {error}")
 
 
 def outcome(reply: Reply) -> Result:

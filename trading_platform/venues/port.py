@@ -5,11 +5,11 @@ its client order id settles that. Nothing but `Throttled` may be sent again by i
 `QueryFailedError`; it never means "no position" or "no such order".
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, TradeId, VenueOrderId
 from trading_platform.markets.contracts import Contract
@@ -115,6 +115,21 @@ class MarginTold:
     available: Decimal
 
 
+class Sending:
+    """An order that is made out: awaiting it sends it, and that can be done once."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, send: Callable[[], Coroutine[Any, Any, Result]]) -> None:
+        self._send: Callable[[], Coroutine[Any, Any, Result]] | None = send
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        send, self._send = self._send, None
+        if send is None:
+            raise RuntimeError("this order was sent already; ask for it by its client order id")
+        return send().__await__()
+
+
 class QueryFailedError(RuntimeError):
     """A question to the venue got no answer; the caller knows as much as before."""
 
@@ -199,7 +214,7 @@ class OrderVenue(Protocol):
         """What can be traded. Raises `QueryFailedError`, as all queries do."""
         ...
 
-    async def place_market(
+    def place_market(
         self,
         client_order_id: ClientOrderId,
         contract: Symbol,
@@ -208,8 +223,9 @@ class OrderVenue(Protocol):
         issued_at: datetime,
         *,
         reducing: bool = False,
-    ) -> Result:
-        """Send a market order. Never raises for what the venue or the network does.
+    ) -> Awaitable[Result]:
+        """A market order, made out by the call and sent when it is awaited (`Sending`): what can be done before an order is
+        in the books need not be waited for afterwards. Never raises for what the venue or the network does.
 
         `reducing`: it leaves a position, so it may use the part of a rate limit that is kept for that.
         `issued_at` (wall time) is signed with the order, and a venue that can will not execute it long after: so a
@@ -217,11 +233,12 @@ class OrderVenue(Protocol):
         """
         ...
 
-    async def place_stop(
+    def place_stop(
         self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
         limit: Decimal, issued_at: datetime,
-    ) -> Result:  # fmt: skip
-        """Send a stop that leaves a position: a limit order at `limit` once the price has reached `trigger`.
+    ) -> Awaitable[Result]:  # fmt: skip
+        """A stop that leaves a position, sent when it is awaited: a limit order at `limit` once the price has reached
+        `trigger`.
 
         `Accepted` with WORKING says that the venue holds it armed. Never raises, like `place_market`.
         """

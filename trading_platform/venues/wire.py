@@ -51,13 +51,18 @@ class Wire:
         self._idle: list[tuple[float, Connection]] = []
         self._closed = False
 
-    async def ask(self, method: str, target: str, headers: Mapping[str, str], body: str = "") -> Reply:
-        """Send a request once. `target`: path and query.
+    def request(self, method: str, target: str, headers: Mapping[str, str], body: str = "") -> bytes:
+        """A request's bytes. `target`: path and query.
+
+        Raises ValueError for a header or target with characters that end a line.
+        """
+        return _request(method, target, {"Host": self._name, **headers}, body.encode())
+
+    async def ask(self, request: bytes) -> Reply:
+        """Send a request once.
 
         Raises `OSError` (no connection, or it broke: `BrokenAnswerError`) and `TimeoutError`; the request may have arrived.
-        `ValueError` for a header or target with characters that end a line: nothing was sent.
         """
-        request = _request(method, target, {"Host": self._name, **headers}, body.encode())
         async with asyncio.timeout(self.timeout_seconds):
             connection = self._kept() or await self._connected()
             try:

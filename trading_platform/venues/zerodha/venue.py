@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -53,6 +54,7 @@ from trading_platform.venues.port import (
     QueryFailedError,
     Refused,
     Result,
+    Sending,
     Side,
     TopOfBook,
     VenueFill,
@@ -201,16 +203,30 @@ class ZerodhaVenue:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    async def place_market(
+    def place_market(
         self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, issued_at: datetime, *,
         reducing: bool = False,
+    ) -> Sending:  # fmt: skip
+        return Sending(partial(self._place, client_order_id, contract, side, quantity, {}, reducing=reducing))
+
+    def place_stop(
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
+        limit: Decimal, issued_at: datetime,
+    ) -> Sending:  # fmt: skip
+        terms = {"order_type": "SL", "market_protection": None, "trigger_price": trigger, "price": limit}
+        return Sending(partial(self._place, client_order_id, contract, side, quantity, terms, reducing=True))
+
+    async def _place(
+        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, terms: Mapping[str, Any], *,
+        reducing: bool,
     ) -> Result:  # fmt: skip
+        """`terms`: what is otherwise than in a market order."""
         tag = tag_of(client_order_id)
         self._names[tag] = client_order_id
         made = self._order_of(contract, side, quantity, tag)
         if isinstance(made, Denial):
             return Refused(made.code, str(made))
-        order, around = made
+        order, around = replace(made[0], **terms), made[1]
         if denial := denied(order, around):
             return Refused(denial.code, str(denial))
         result = await self.place(order, reducing=reducing)
@@ -270,21 +286,6 @@ class ZerodhaVenue:
         """Shares that futures are traded on close by auction."""
         return not traded.is_derivative and bool(self._book.futures(traded.tradingsymbol))
 
-    async def place_stop(
-        self, client_order_id: ClientOrderId, contract: Symbol, side: Side, quantity: Decimal, trigger: Decimal,
-        limit: Decimal, issued_at: datetime,
-    ) -> Result:  # fmt: skip
-        tag = tag_of(client_order_id)
-        self._names[tag] = client_order_id
-        made = self._order_of(contract, side, quantity, tag)
-        if isinstance(made, Denial):
-            return Refused(made.code, str(made))
-        market, around = made
-        stop = replace(market, order_type="SL", market_protection=None, trigger_price=trigger, price=limit)
-        if denial := denied(stop, around):
-            return Refused(denial.code, str(denial))
-        return await self.place(stop, reducing=True)
-
     def takes_stops(self, contract: Symbol) -> bool:
         """In continuous trading, and overnight as after-market orders; opening and closing auctions take none."""
         try:
@@ -315,7 +316,7 @@ class ZerodhaVenue:
         except QueryFailedError as error:
             return Ambiguous(str(error))
 
-    async def place(self, order: KiteOrder, *, reducing: bool = False) -> Result:
+    async def place(self, order: KiteOrder, *, reducing: bool) -> Result:
         """Send an order that has passed `check`. Never raises for what the broker or the network does."""
         sent = await self.desk.place(order, reducing=reducing)
         if not isinstance(sent, Acknowledged):
