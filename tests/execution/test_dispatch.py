@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from tests.execution.faulty_exchange import FaultyExchange, faulty_exchange
 from tests.execution.test_decisions import NOW, SITUATION, portfolio, signal
@@ -145,8 +145,13 @@ async def test_who_has_lost_the_lease_writes_nothing_and_moves_no_cursor(group: 
 async def test_a_line_that_broke_is_laid_again(group: Databases) -> None:
     async with desk(group) as made:
         await made.write(entries(made.accounts[:1]))
-        assert made.writer._connection is not None
-        await made.writer._connection.close()
+        async with group.group_async(GROUP) as session:
+            mine = text(
+                "select pg_terminate_backend(pid) from pg_stat_activity where query like '%write_step%' "
+                "and datname = current_database() and pid <> pg_backend_pid()"
+            )
+            assert (await session.scalars(mine)).one()
+        await asyncio.sleep(0.2)  # long enough to hear of it
         assert len(await made.write(entries(made.accounts[1:2]))) == 1
 
 

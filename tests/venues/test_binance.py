@@ -1,6 +1,7 @@
 """What the venue and the network can answer to an order, and what each answer means."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -107,6 +108,39 @@ async def test_what_an_answer_means(status: int, body: bytes, kind: type) -> Non
 @pytest.mark.parametrize("talk", [resets, stalls])
 async def test_no_answer_after_sending_is_ambiguous(talk: Conversation) -> None:
     assert isinstance(await place(talk), Ambiguous)
+
+
+async def test_an_order_is_made_out_by_the_call_and_sent_once_when_it_is_awaited() -> None:
+    asked = list[bytes]()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        await says(200, PLACED)(reader, writer)
+
+    async with venue(talk) as made:
+        order = made.place_market(ClientOrderId("tp_1"), Symbol("BTC/USDT"), "sell", Decimal(10), datetime.now(UTC))
+        await asyncio.sleep(0.05)
+        assert asked == []
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(order, 0.5)
+        with pytest.raises(RuntimeError, match="sent already"):
+            await order
+        assert len(asked) == 1
+
+
+async def test_a_key_that_no_request_can_carry_sends_nothing_and_is_no_refusal() -> None:
+    asked = list[bool]()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(True)
+
+    async with venue(talk) as made:
+        made.client.apiKey = "key\r\nX-Other: 1"
+        order = made.place_market(ClientOrderId("tp_1"), Symbol("BTC/USDT"), "sell", Decimal(10), datetime.now(UTC))
+        result = await order
+    assert isinstance(result, Ambiguous)
+    assert "X-Other" not in result.cause
+    assert asked == []
 
 
 async def test_a_failed_question_is_not_an_absent_order() -> None:

@@ -5,13 +5,12 @@ or twice by one, is sent once.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import orjson
-import psycopg
 
 from trading_platform.execution import trail
 from trading_platform.execution.decisions import Decision
@@ -20,9 +19,12 @@ from trading_platform.execution.outgoing import Outgoing, made_out
 from trading_platform.identifiers import DatasetId, Symbol
 from trading_platform.markets.instruments import Instrument
 from trading_platform.storage.databases import Databases
+from trading_platform.storage.direct_call import DirectCall
 from trading_platform.storage.group import Intent
 
 Row = dict[str, Any]
+TYPES = ("text", "text", "int8", "text", "int8", "timestamptz", "timestamptz", "timestamptz", "json")
+"""Of the parameters of `write_step`."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class StepWriter:
 
     databases: Databases
     lease: GroupLease
-    _connection: psycopg.AsyncConnection | None = field(default=None, init=False)
+    _call: DirectCall | None = field(default=None, init=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def write(
         self, decisions: Sequence[Decision], instruments: Mapping[Symbol, Instrument], market_time: datetime,
@@ -57,50 +60,65 @@ class StepWriter:
         """
         rows = [_columns(decision, market_time, self.lease.epoch) for decision in decisions]
         entries = (trail.planned(each.portfolio, each.signal, each.denial, each.purpose) for each in decisions)
-        writing = asyncio.ensure_future(self.write_rows(rows, entries, issued_at, market_sent_at, cursor))
-        try:
-            await asyncio.sleep(0)  # the database has it now, and writes while the orders are made out
-            orders = [
+        orders: list[Outgoing] = []
+
+        def make_out() -> None:
+            orders.extend(
                 made_out(each.portfolio, intent_of(row), instruments[each.contract], issued_at)
                 for each, row in zip(decisions, rows, strict=True)
                 if each.denial is None
-            ]
-        finally:
-            new = await writing
+            )
+
+        new = await self.write_rows(rows, entries, issued_at, market_sent_at, cursor, make_out)
         return [order for order in orders if order.intent.intent_id in new]
 
     async def write_rows(
         self, rows: Sequence[Row], entries: Iterable[Row], issued_at: datetime, market_sent_at: datetime,
-        cursor: Cursor | None = None,
+        cursor: Cursor | None = None, meanwhile: Callable[[], None] = lambda: None,
     ) -> set[str]:  # fmt: skip
-        """Like `write`, from columns of intents and what the trail says of each; returns the ids of those that are new."""
-        decided = orjson.dumps([row | entry for row, entry in zip(rows, entries, strict=True)], default=str).decode()
+        """Like `write`, from columns of intents and what the trail says of each; returns the ids of those that are new.
+
+        `meanwhile` is called once the database has it, and before it has answered.
+        """
+        decided = orjson.dumps([row | entry for row, entry in zip(rows, entries, strict=True)], default=str)
         consumed = (cursor.dataset_id, cursor.seq, cursor.market_time) if cursor else (None, None, None)
         lease = (self.lease.group_id, self.lease.holder, self.lease.epoch)
-        connection = await self._connected()
-        answer = await connection.execute(self._statement, (*lease, *consumed, issued_at, market_sent_at, decided))
-        (new,) = await answer.fetchone() or (None,)
+        values = [_as_text(each) for each in (*lease, *consumed, issued_at, market_sent_at)]
+        async with self._turn:
+            call = await self._connected()
+            try:
+                answer = call.send([*values, decided])
+                meanwhile()
+                new = await answer
+            except BaseException:  # whoever calls next must not take this answer for his own
+                call.close()
+                raise
         if new is None:
             raise self.lease.lost()
-        return set(new)
+        return set(new.decode().split())
 
     async def move_cursor(self, cursor: Cursor) -> None:
         """Signals are consumed that led to nothing."""
         await self.write_rows([], [], cursor.market_time, cursor.market_time, cursor)
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        if self._call is not None:
+            self._call.close()
 
-    @property
-    def _statement(self) -> bytes:
-        _, schema = self.databases.group_address(self.lease.group_id)
-        return f'select "{schema}".write_step(%s, %s, %s, %s, %s, %s, %s, %s, %s)'.encode()
+    async def _connected(self) -> DirectCall:
+        if self._call is None or self._call.closed:
+            _, schema = self.databases.group_address(self.lease.group_id)
+            numbered = ", ".join(f"${number}" for number in range(1, len(TYPES) + 1))
+            command = f"select array_to_string(\"{schema}\".write_step({numbered}), ' ')"
+            self._call = DirectCall(await self.databases.connect_async(self.lease.group_id), command, TYPES)
+        return self._call
 
-    async def _connected(self) -> psycopg.AsyncConnection:
-        if self._connection is None or self._connection.closed:
-            self._connection = await self.databases.connect_async(self.lease.group_id)
-        return self._connection
+
+def _as_text(value: str | int | datetime | None) -> bytes | None:
+    """A value as PostgreSQL reads it."""
+    if value is None:
+        return None
+    return (value.isoformat() if isinstance(value, datetime) else str(value)).encode()
 
 
 def intent_of(row: Row) -> Intent:

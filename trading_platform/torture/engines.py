@@ -22,8 +22,9 @@ from trading_platform.stack.processes import die_with_parent
 
 SEND_PATH = (
     "execution/sender.py", "execution/books.py", "execution/positions.py", "execution/intents.py",
-    "execution/dispatch.py", "venues/binance.py", "venues/zerodha/venue.py",
-    "venues/zerodha/orders.py", "venues/zerodha/transport.py",
+    "execution/outgoing.py", "execution/dispatch.py", "execution/watched_venue.py", "storage/direct_call.py",
+    "venues/binance.py", "venues/wire.py", "venues/zerodha/venue.py", "venues/zerodha/orders.py",
+    "venues/zerodha/transport.py",
 )  # fmt: skip
 LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.5
 RECEIVE_WINDOW_SECONDS, MARGIN_SECONDS = 1.0, 0.5
