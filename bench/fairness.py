@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from trading_platform.execution.shares import Errand, FairShares, Quota
+from trading_platform.execution.shares import Errand, FairShares
 from trading_platform.identifiers import AccountId, ClientOrderId, Symbol, UserId, content_id
 from trading_platform.markets.instruments import Instrument
 from trading_platform.venues.binance import BinanceVenue
@@ -55,12 +55,15 @@ class Desk:
 
 async def trade(desk: Desk, seconds: float, a_second: float, flood: int, seed: int) -> Latencies:
     """One round: every user's orders at Poisson moments, and the flood, where there is one, at the beginning."""
-    shares, stop, latencies = FairShares(LANES), asyncio.Event(), Latencies()
-    shares.quota(FLOODER, Quota(per_second=10))
-    serving = asyncio.create_task(shares.serve(stop))
+    shares, latencies = FairShares(LANES), Latencies()
     generator, ends = random.Random(seed), time.perf_counter() + seconds
+
+    async def flooding(name: str) -> None:
+        if time.perf_counter() < ends:  # what is left is not worth waiting for
+            await desk.send(name, 0.0, None)
+
     for number in range(flood):
-        shares.put(Errand(FLOODER, AccountId("flood"), partial(desk.send, f"f{number}", 0.0, None)))
+        shares.put(Errand(FLOODER, AccountId("flood"), partial(flooding, f"f{number}")))
 
     async def user(name: str) -> None:
         while (pause := generator.expovariate(a_second)) and time.perf_counter() + pause < ends:
@@ -69,10 +72,7 @@ async def trade(desk: Desk, seconds: float, a_second: float, flood: int, seed: i
             shares.put(Errand(UserId(name), AccountId(name), partial(desk.send, name, wanted, latencies)))
 
     await asyncio.gather(*(user(f"u{number}") for number in range(USERS)))
-    shares.drop(FLOODER)
-    stop.set()
-    troubles = await serving
-    if troubles:
+    if troubles := await shares.drained():
         raise troubles[0]
     return latencies
 

@@ -37,16 +37,13 @@ class Dispatch:
         self._answers: list[Answer] = []
         self._oldest = 0.0
         self._booking = asyncio.Lock()
-        self._sending: asyncio.Task[None] | None = None
 
     def put(self, order: Outgoing) -> None:
         """Send an order whose intent is SENDING in the books. Raises what an earlier one met with."""
+        if self._shares.troubles:
+            raise self._shares.troubles[0]
         user, account = order.portfolio.user_id, order.portfolio.account_id
         self._shares.put(Errand(user, account, partial(self._send, order), order.intent.purpose == "exit"))
-        if self._sending is None or self._sending.done():
-            if self._sending is not None:
-                self._sending.result()
-            self._sending = asyncio.create_task(self._drain())
 
     async def __aenter__(self) -> "Dispatch":
         return self
@@ -55,14 +52,11 @@ class Dispatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._sending is not None:
-                await self._sending
+            troubles = await self._shares.drained()
         finally:
             await self._book()
-
-    async def _drain(self) -> None:
-        for trouble in await self._shares.drain():
-            raise trouble
+        if error is None and troubles:
+            raise troubles[0]
 
     async def _send(self, order: Outgoing) -> None:
         answer = await self._sender.place(order, self._clock_seconds)

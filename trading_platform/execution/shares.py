@@ -1,17 +1,14 @@
-"""Fair shares of a group's way to the venues: a queue a user, taken in turn, each within its quota.
+"""Fair shares of a group's way to the venues: a queue a user, taken in turn.
 
     shares = FairShares(lanes=16)
-    shares.quota(user_id, Quota(per_second=10))
-    shares.put(Errand(user_id, account_id, send))
-    await shares.drain()
+    shares.put(Errand(user_id, account_id, send))       # it goes at once where a lane is free
+    troubles = await shares.drained()
 
 Users are served round robin, so who has ten thousand errands waits behind himself alone. An account's errands keep their
-order, one at a time. Exits (`urgent`) go before a user's other errands and are never held back by a quota of rates: a limit
-must not keep a position open.
+order, one at a time; exits (`urgent`) go before a user's other errands. How much a user may send is for risk to say.
 """
 
 import asyncio
-import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,23 +17,8 @@ from itertools import islice
 from trading_platform.identifiers import AccountId, UserId
 
 Send = Callable[[], Awaitable[None]]
-DAY_SECONDS = 86_400.0
-LOOK_AGAIN_SECONDS = 0.05
-"""Quotas may be counted by a market's clock, which does not go by our seconds."""
-
-
-@dataclass(frozen=True)
-class Quota:
-    """How often a user may send; None where there is no such limit. Windows slide, the day's too."""
-
-    per_second: int | None = None
-    per_minute: int | None = None
-    per_day: int | None = None
-
-    @property
-    def windows(self) -> tuple[tuple[float, int], ...]:
-        limits = ((1.0, self.per_second), (60.0, self.per_minute), (DAY_SECONDS, self.per_day))
-        return tuple((span, limit) for span, limit in limits if limit is not None)
+LOOK_AHEAD = 64
+"""How far past accounts with an order on the wire: far enough for a user's accounts, not for a flood."""
 
 
 @dataclass(frozen=True)
@@ -50,163 +32,93 @@ class Errand:
 
 
 @dataclass
-class Lane:
-    """The errands of one user, and when the latest ones were sent."""
+class Queue:
+    """What one user has waiting."""
 
-    quota: Quota = field(default_factory=Quota)
     urgent: deque[Errand] = field(default_factory=deque)
-    waiting: deque[Errand] = field(default_factory=deque)
-    sent_at: deque[float] = field(default_factory=deque)
-    busy: set[AccountId] = field(default_factory=set)
+    others: deque[Errand] = field(default_factory=deque)
 
-    @property
-    def queued(self) -> int:
-        return len(self.urgent) + len(self.waiting)
+    def __bool__(self) -> bool:
+        return bool(self.urgent or self.others)
 
-    def next(self, now: float) -> Errand | None:
-        """The errand that may go now, taken out of the queue: None while all must wait."""
-        for queue, free in ((self.urgent, True), (self.waiting, False)):
-            if not queue or (not free and self.room_in(now) > 0):
-                continue
-            errand = self._first_of_a_free_account(queue)
-            if errand is not None:
-                self.busy.add(errand.account_id)
-                self.sent_at.append(now)
-                return errand
+    def put(self, errand: Errand) -> None:
+        (self.urgent if errand.urgent else self.others).append(errand)
+
+    def take(self, busy: set[AccountId]) -> Errand | None:
+        """The first errand of an account that is not busy, and none of whose earlier ones waits; None where there is none."""
+        for queue in (self.urgent, self.others):
+            passed = set(busy)
+            for place, errand in enumerate(islice(queue, LOOK_AHEAD)):
+                if errand.account_id not in passed:
+                    del queue[place]
+                    return errand
+                passed.add(errand.account_id)
         return None
 
-    def room_in(self, now: float) -> float:
-        """Seconds until the quota has room; 0.0 where it has."""
-        widest = max((span for span, _ in self.quota.windows), default=0.0)
-        while self.sent_at and self.sent_at[0] <= now - widest:
-            self.sent_at.popleft()
-        wait = 0.0
-        for span, limit in self.quota.windows:
-            if len(self.sent_at) < limit:
-                continue
-            if limit == 0:
-                return span
-            wait = max(wait, self.sent_at[-limit] + span - now)
-        return max(wait, 0.0)
-
     def forget(self, account_id: AccountId) -> None:
-        """Leave out what is queued for an account: what went wrong with one order may concern those that follow it."""
-        for queue in (self.urgent, self.waiting):
+        """Leave out what waits for an account: what went wrong with one order may concern those that follow it."""
+        for queue in (self.urgent, self.others):
             kept = [errand for errand in queue if errand.account_id != account_id]
             queue.clear()
             queue.extend(kept)
 
-    def _first_of_a_free_account(self, queue: deque[Errand]) -> Errand | None:
-        """Looks a little way past accounts with an order on the wire: far enough for a user's accounts, not for a flood."""
-        passed: set[AccountId] = set(self.busy)
-        for place, errand in enumerate(islice(queue, 64)):
-            if errand.account_id not in passed:
-                del queue[place]
-                return errand
-            passed.add(errand.account_id)
-        return None
-
 
 class FairShares:
-    """The queues of one group. `lanes`: how many orders may be on the wire at once; `clock` in seconds."""
+    """The queues of one group. `lanes`: how many orders may be on the wire at once."""
 
-    def __init__(self, lanes: int = 16, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lanes, self._clock = lanes, clock
-        self._users: dict[UserId, Lane] = {}
-        self._turns: OrderedDict[UserId, Lane] = OrderedDict()
-        """Of those with something queued: whoever was served goes to the end."""
-        self._changed = asyncio.Event()
-        self._flying = 0
-
-    def quota(self, user_id: UserId, quota: Quota) -> None:
-        """What a user may send from now on."""
-        self._lane(user_id).quota = quota
+    def __init__(self, lanes: int = 16) -> None:
+        self._free = lanes
+        self._turns: OrderedDict[UserId, Queue] = OrderedDict()
+        """Of those with something waiting: whoever was served goes to the end."""
+        self._busy: set[AccountId] = set()
+        self._flights: set[asyncio.Task[None]] = set()
+        self.troubles: list[BaseException] = []
+        """What went wrong so far. It stops the account's other errands alone."""
 
     def put(self, errand: Errand) -> None:
-        lane = self._turns.setdefault(errand.user_id, self._lane(errand.user_id))
-        (lane.urgent if errand.urgent else lane.waiting).append(errand)
-        self._changed.set()
+        self._turns.setdefault(errand.user_id, Queue()).put(errand)
+        if self._free and (following := self._take()) is not None:
+            self._free -= 1
+            flight = asyncio.create_task(self._fly(following))
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
 
-    def drop(self, user_id: UserId) -> int:
-        """Forget what is not urgent of a user, as a halt asks; returns how many errands."""
-        lane = self._lane(user_id)
-        dropped = len(lane.waiting)
-        lane.waiting.clear()
-        self._changed.set()
-        return dropped
-
-    @property
-    def queued(self) -> int:
-        return sum(lane.queued for lane in self._turns.values())
-
-    async def drain(self) -> list[BaseException]:
-        """Send until nothing is queued or on the wire; returns what went wrong. That stops the account's others alone."""
-        return await self._work(until_empty=True)
-
-    async def serve(self, stop: asyncio.Event) -> list[BaseException]:
-        """Send whatever comes, until `stop` is set and nothing is on the wire."""
-        return await self._work(until_empty=False, stop=stop)
-
-    async def _work(self, *, until_empty: bool, stop: asyncio.Event | None = None) -> list[BaseException]:
-        troubles: list[BaseException] = []
-        tasks: set[asyncio.Task[None]] = set()
-
-        def stopping() -> bool:
-            return stop is not None and stop.is_set()
-
-        while True:
-            self._changed.clear()
-            while not stopping() and self._flying < self._lanes and (errand := self._take()) is not None:
-                self._flying += 1
-                task = asyncio.create_task(self._fly(errand, troubles, stopping))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            if self._flying == 0 and (stopping() or (until_empty and self.queued == 0)):
-                return troubles
-            await self._wait(stop)
+    async def drained(self) -> list[BaseException]:
+        """Wait until nothing waits or is on the wire; returns what went wrong."""
+        while self._flights:
+            await asyncio.wait(self._flights)
+        return self.troubles
 
     def _take(self) -> Errand | None:
-        """The errand of the next user whose turn it is and who may send now."""
-        now = self._clock()
-        for user_id, lane in self._turns.items():
-            errand = lane.next(now)
+        """The errand of the next user whose turn it is; None while all that wait are of busy accounts."""
+        for user_id, queue in self._turns.items():
+            errand = queue.take(self._busy)
             if errand is not None:
+                self._busy.add(errand.account_id)
                 self._turns.move_to_end(user_id)
-                if not lane.queued:
+                if not queue:
                     del self._turns[user_id]
                 return errand
         return None
 
-    async def _fly(self, errand: Errand, troubles: list[BaseException], stopping: Callable[[], bool]) -> None:
-        """Carry an errand, and then the next one that may go, until there is none."""
+    async def _fly(self, errand: Errand) -> None:
+        """Carry an errand, and then the next one that may go, until there is none: then those that wait are of accounts
+        whose own flights go on."""
         following: Errand | None = errand
         while following is not None:
-            await self._carry(following, troubles)
-            following = None if stopping() else self._take()
-        self._flying -= 1
-        self._changed.set()
+            try:
+                await following.send()
+            except BaseException as trouble:  # told to the caller, after the others' orders are through
+                self.troubles.append(trouble)
+                self._forget(following)
+            finally:
+                self._busy.discard(following.account_id)
+            following = self._take()
+        self._free += 1
 
-    async def _carry(self, errand: Errand, troubles: list[BaseException]) -> None:
-        try:
-            await errand.send()
-        except BaseException as trouble:  # told to the caller, after the others' orders are through
-            troubles.append(trouble)
-            self._users[errand.user_id].forget(errand.account_id)
-        finally:
-            self._users[errand.user_id].busy.discard(errand.account_id)
-
-    async def _wait(self, stop: asyncio.Event | None) -> None:
-        """Until something changes, or the first quota has room again."""
-        waits = [LOOK_AGAIN_SECONDS] if stop is not None else []
-        if self._flying < self._lanes:
-            now = self._clock()
-            rooms = (lane.room_in(now) for lane in self._turns.values() if lane.waiting and not lane.busy)
-            waits += [room for room in rooms if room > 0]
-        timeout = min(*waits, LOOK_AGAIN_SECONDS) if waits else None
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
-        except TimeoutError:
-            return
-
-    def _lane(self, user_id: UserId) -> Lane:
-        return self._users.setdefault(user_id, Lane())
+    def _forget(self, errand: Errand) -> None:
+        queue = self._turns.get(errand.user_id)
+        if queue is not None:
+            queue.forget(errand.account_id)
+            if not queue:
+                del self._turns[errand.user_id]

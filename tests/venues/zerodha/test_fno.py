@@ -1,25 +1,13 @@
 """Contracts chosen from a dump of November 2026, whose monthly expiry falls on a Monday (24 November is a holiday)."""
 
-from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.venues.zerodha.test_orders import ist
 from trading_platform.markets.contracts import Contract, ContractBook, UnknownContractError
-from trading_platform.venues.zerodha.fno import (
-    Action,
-    ExpiryRules,
-    OptionWish,
-    future_for,
-    last_day_to_leave,
-    lots_for,
-    option_for,
-    plan_for,
-)
+from trading_platform.venues.zerodha.fno import Action, ExpiryRules, last_day_to_leave, plan_for
 
 D = Decimal
 WEEKLY, MONTHLY, DECEMBER = date(2026, 11, 17), date(2026, 11, 23), date(2026, 12, 29)
@@ -54,37 +42,21 @@ BOOK = ContractBook([FUTURE, LATER, SHARE, contract("INFY", "FUT", DECEMBER, lot
     ],
 )  # fmt: skip
 def test_an_option_by_its_place(kind: str, steps: int, days_left: int, strike: int, expiry: date) -> None:
-    wish = OptionWish("NIFTY", kind, steps, days_left)  # type: ignore[arg-type]
-    found = option_for(BOOK, wish, D("26024.95"), date(2026, 11, 16))
+    nearest = BOOK.next_expiry("NIFTY", date(2026, 11, 16), days_left)
+    found = BOOK.chain("NIFTY", nearest).by_moneyness(D("26024.95"), steps, kind)  # type: ignore[arg-type]
     assert (found.strike, found.expiry, found.instrument_type) == (strike, expiry, kind)
 
 
 def test_a_place_beyond_what_is_listed_is_named() -> None:
     with pytest.raises(UnknownContractError, match="beyond the listed strikes"):
-        option_for(BOOK, OptionWish("NIFTY", "CE", 5), D(26_000), date(2026, 11, 16))
+        BOOK.chain("NIFTY", WEEKLY).by_moneyness(D(26_000), 5, "CE")
     with pytest.raises(UnknownContractError):
-        option_for(BOOK, OptionWish("BANKNIFTY", "CE"), D(26_000), date(2026, 11, 16))
+        BOOK.next_expiry("BANKNIFTY", date(2026, 11, 16))
 
 
 def test_the_future_is_rolled_the_day_before_it_ends() -> None:
-    assert future_for(BOOK, "NIFTY", date(2026, 11, 22)) is FUTURE
-    assert future_for(BOOK, "NIFTY", date(2026, 11, 23)) is LATER
-
-
-@pytest.mark.parametrize(
-    ("rupees", "price", "units"),
-    [("1690000", "26000", 65), ("1689999.99", "26000", 0), ("3380000", "26000", 130), ("0", "26000", 0), ("1", "0", 0)],
-)
-def test_whole_lots_that_the_money_pays(rupees: str, price: str, units: int) -> None:
-    assert lots_for(FUTURE, D(rupees), D(price)) == units
-
-
-@settings(max_examples=100)
-@given(st.decimals(0, 10**9, places=2), st.decimals("0.05", 10**5, places=2))
-def test_lots_never_cost_more_than_there_is(rupees: Decimal, price: Decimal) -> None:
-    units = lots_for(FUTURE, rupees, price)
-    assert units % 65 == 0
-    assert units * price <= rupees < (units + 65) * price
+    assert BOOK.future("NIFTY", date(2026, 11, 22), 1) is FUTURE
+    assert BOOK.future("NIFTY", date(2026, 11, 23), 1) is LATER
 
 
 def test_leaving_ahead_of_the_end() -> None:
@@ -105,4 +77,3 @@ def test_options_on_their_last_day() -> None:
     tuesday = ist(WEEKLY, time(9, 30))
     assert plan_for(option, tuesday, RULES).action is Action.LEAVE
     assert plan_for(option, tuesday - timedelta(days=1), RULES).action is Action.KEEP
-    assert plan_for(option, tuesday, replace(RULES, hold_options_to_expiry=True)).action is Action.KEEP

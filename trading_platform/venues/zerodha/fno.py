@@ -1,7 +1,5 @@
-"""Derivatives: which contract stands for a wish, how much of it, when to roll, and what its last day forbids.
+"""Derivatives: when to roll or leave them, and what their last day forbids.
 
-    contract = option_for(book, OptionWish("NIFTY", "CE", steps=1), spot, today)
-    quantity = lots_for(contract, rupees=Decimal(500_000), price=spot)
     plan_for(contract, now, rules)                      # what to do on the last day, and by when
 
 All is read from the day's dump: expiries, strikes and lots are never computed. Our own leaving comes before the broker's:
@@ -11,27 +9,11 @@ what the broker squares off costs a fee, and what expires in a share is delivere
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
 
-from trading_platform.markets.contracts import Contract, ContractBook, UnknownContractError
+from trading_platform.markets.contracts import Contract, UnknownContractError
 from trading_platform.markets.position_limits import INDICES
 from trading_platform.markets.sessions import IST, Segment, is_trading_day, square_off_at
-
-Kind = Literal["CE", "PE"]
-ZERO = Decimal(0)
-
-
-@dataclass(frozen=True, slots=True)
-class OptionWish:
-    """An option by its place: `steps` strikes out of the money (0 at it, negative in it), of the nearest expiry that is at
-    least `days_left` days away."""
-
-    name: str
-    kind: Kind
-    steps: int = 0
-    days_left: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +28,6 @@ class ExpiryRules:
     roll_days: int = 1
     delivery_days: int = 4
     leave_before: timedelta = timedelta(minutes=15)
-    hold_options_to_expiry: bool = False
 
 
 class Action(StrEnum):
@@ -69,32 +50,11 @@ class ExpiryPlan:
     reason: str
 
 
-def future_for(book: ContractBook, name: str, today: date, roll_days: int = 1) -> Contract:
-    """The future that a new position is taken in: the nearest that is not about to be rolled.
-
-    Raises `UnknownContractError`.
-    """
-    return book.future(name, today, roll_days)
-
-
-def option_for(book: ContractBook, wish: OptionWish, spot: Decimal, today: date) -> Contract:
-    """The option that a wish means today. Raises `UnknownContractError`, also where the listed strikes end before."""
-    expiry = book.next_expiry(wish.name, today, wish.days_left)
-    return book.chain(wish.name, expiry).by_moneyness(spot, wish.steps, wish.kind)
-
-
-def lots_for(contract: Contract, rupees: Decimal, price: Decimal) -> int:
-    """Units, a whole number of lots, that `rupees` pay in full at `price`; 0 where they do not pay one lot."""
-    if price <= ZERO or rupees <= ZERO or contract.lot_size <= 0:
-        return 0
-    return int(rupees / (price * contract.lot_size)) * contract.lot_size
-
-
 def plan_for(contract: Contract, now: datetime, rules: ExpiryRules) -> ExpiryPlan:
     """What the calendar asks of a position in `contract`.
 
     Futures on an index are rolled; those on a share too, but earlier, before they end in delivery. Options are left on
-    their last day unless they are held on purpose; on a share, in the days before. Leaving on a last day is due ahead of
+    their last day; on a share, in the days before. Leaving on a last day is due ahead of
     the platform's own square-off time, which is ahead of the broker's.
     """
     if contract.expiry is None:
@@ -104,8 +64,6 @@ def plan_for(contract: Contract, now: datetime, rules: ExpiryRules) -> ExpiryPla
         return ExpiryPlan(Action.EXPIRED, None, f"it expired on {contract.expiry}")
     in_share = contract.name not in INDICES and contract.exchange in ("NFO", "BFO")
     ahead = rules.delivery_days if in_share else (rules.roll_days if contract.is_future else 0)
-    if contract.is_option and not in_share and rules.hold_options_to_expiry:
-        return ExpiryPlan(Action.KEEP, None, "options on an index are held to the end, which settles them in cash")
     last = last_day_to_leave(contract, ahead)
     due = square_off_at(_segment(contract), last) - rules.leave_before
     why = "it ends in delivery" if in_share else f"it expires on {contract.expiry}"
