@@ -9,7 +9,6 @@ import streamlit as st
 
 from dashboard import data, names, tables
 
-UNCERTIFIED = "trade uncertified signals with real money"
 FUTURE, HEDGED, SPREAD = "Its future", "Its future under a put", "A bull call spread"
 WAYS = {FUTURE: None, HEDGED: "hedge_away", SPREAD: "spread_away"}
 """How an index is entered, and the term that says how far the option is from the market."""
@@ -46,7 +45,7 @@ def ask(
     account: dict[str, Any], subscriptions: Sequence[dict[str, Any]], strategies: dict[str, dict[str, Any]], attempt: Attempt
 ) -> None:  # fmt: skip
     """Let the owner change it: at once, and open positions of a strategy that is stopped are still left by its rules."""
-    account_id, closes = account["account_id"], account["venue"] == "zerodha"
+    account_id = account["account_id"]
     chosen = st.selectbox("Strategy", list(strategies), format_func=names.strategy, key=f"strategy-{account_id}")
     if chosen is None:
         return
@@ -59,16 +58,14 @@ def ask(
             value=100 * float(now.get("capital_fraction", strategies[chosen]["capital_fraction"])),
         )  # fmt: skip
         terms: dict[str, Any] = {"enabled": enabled, "capital_fraction": _fraction(share)}
-        if closes:
+        if account["closes"]:
             terms |= _ask_of_indices(now)
         terms["allow_uncertified"] = st.checkbox(
             "Also on signals that are not certified", value=now.get("allow_uncertified", False),
             help="A certified signal was right often enough on data that the model had not seen; most markets have none.",
         )  # fmt: skip
-        if account["kind"] == "live":
-            terms["confirmation"] = (
-                st.text_input(f"For real money on uncertified signals, type `{UNCERTIFIED}`") or None
-            )
+        if words := account["uncertified_confirmation"]:
+            terms["confirmation"] = st.text_input(f"For real money on uncertified signals, type `{words}`") or None
         if st.form_submit_button("Save"):
             attempt(lambda: data.subscribe(account_id, chosen, terms))
 

@@ -41,7 +41,7 @@ if positions.empty:
 else:
     currency = positions["currency"].iloc[0]
     columns = {
-        "symbol": tables.words("Instrument"),
+        "symbol": tables.words("Instrument", width=170),  # a sold or hedging option is its own instrument
         "contract": tables.words("Contract"),
         "quantity": tables.quantity("Quantity"),
         "average_price": tables.price("Average price"),

@@ -6,7 +6,6 @@ from importlib.metadata import entry_points
 from sqlalchemy import delete, select
 
 from tests.api.conftest import Api
-from trading_platform.api.routes.configuration import UNCERTIFIED
 from trading_platform.identifiers import GroupId
 from trading_platform.storage.control import StrategyConfig
 from trading_platform.storage.group import Account, AuditRow
@@ -97,9 +96,12 @@ async def test_real_money_on_uncertified_signals_takes_the_words(api: Api) -> No
     path, wish = "/api/subscriptions/live_cat/barrier_long", {**HALF, "allow_uncertified": True}
     refused = await api.client.put(path, json=wish, headers=cat)
     assert refused.status_code == 422
-    assert UNCERTIFIED in refused.json()["expected"]
+    accounts = {row["account_id"]: row for row in (await api.client.get("/api/accounts", headers=cat)).json()}
+    assert accounts["acc_cat"]["uncertified_confirmation"] is None
+    words = accounts["live_cat"]["uncertified_confirmation"]
+    assert words in refused.json()["expected"]
     assert (await api.client.put(path, json={**wish, "confirmation": "yes"}, headers=cat)).status_code == 422
-    accepted = await api.client.put(path, json={**wish, "confirmation": UNCERTIFIED}, headers=cat)
+    accepted = await api.client.put(path, json={**wish, "confirmation": words}, headers=cat)
     assert accepted.json()["allow_uncertified"] is True
 
 

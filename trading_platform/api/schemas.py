@@ -7,8 +7,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, computed_field, model_validator
 
 from trading_platform.execution.denial_codes import ABOUT, About
+from trading_platform.execution.square_off import VENUES_THAT_CLOSE
 
 T = TypeVar("T")
+UNCERTIFIED = "trade uncertified signals with real money"
 EXPLAINED: dict[str, About] = {code.value: about for code, about in ABOUT.items()}
 
 
@@ -65,6 +67,16 @@ class AccountOut(Row):
     armed_at: datetime | None = Field(description="Live accounts: when the owner armed them.")
     created_at: datetime
     closed_at: datetime | None
+
+    @computed_field(description="Whether its market has a session's end, so that `overnight` can be false.")
+    def closes(self) -> bool:
+        return self.venue in VENUES_THAT_CLOSE
+
+    @computed_field(
+        description="Live accounts: the words to confirm with that a strategy trades uncertified signals, too."
+    )
+    def uncertified_confirmation(self) -> str | None:
+        return UNCERTIFIED if self.kind == "live" else None
 
 
 class SignalOut(Row):

@@ -19,6 +19,7 @@ from trading_platform.api import queries
 from trading_platform.api.identity import Reader, Services, ServicesOf, Subject, SubjectUser, Writer, resolve_subject
 from trading_platform.api.problems import ERRORS, ProblemError
 from trading_platform.api.schemas import (
+    UNCERTIFIED,
     RiskLimitsBody,
     RiskLimitsHistory,
     RiskLimitsIn,
@@ -32,7 +33,6 @@ from trading_platform.execution.square_off import VENUES_THAT_CLOSE
 from trading_platform.observability.traces import current_trace_id
 from trading_platform.storage.group import RiskLimits, Subscription
 
-UNCERTIFIED = "trade uncertified signals with real money"
 HISTORY = 50
 Currency = Annotated[
     Literal["USDT", "INR"], Query(description="What the accounts are kept in that the limits are for.")
