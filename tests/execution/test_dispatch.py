@@ -226,3 +226,30 @@ def test_users_take_turns_when_a_step_is_written() -> None:
     others = [portfolio(user_id=UserId(name), account_id=AccountId(name)) for name in ("ann", "ben")]
     ordered = [each.portfolio.account_id for each in in_turn(entries([*flood, *others]))]
     assert ordered == ["f0", "ann", "ben", "f1", "f2", "f3", "f4"]
+
+
+async def test_what_is_written_goes_out_whatever_an_earlier_order_met_with(
+    group: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of a step is written while the one before it is sent: an account that has lost its session there must not
+    leave the others' orders SENDING and unsent."""
+    async with desk(group) as made:
+        first, *others = await made.write(entries(made.accounts[:4]))
+        place = Sender.place
+
+        async def logged_out(self: Sender, order: Outgoing, clock_seconds: float) -> Answer:
+            if order is first:
+                raise AuthLostError(order.portfolio.account_id, "log in again")
+            return await place(self, order, clock_seconds)
+
+        async def in_two_parts() -> None:
+            async with Dispatch(Sender(group, made.lease), NOW.timestamp()) as out:
+                out.put(first)
+                await asyncio.sleep(0.05)
+                for order in others:
+                    out.put(order)
+
+        monkeypatch.setattr(Sender, "place", logged_out)
+        with pytest.raises(AuthLostError):
+            await in_two_parts()
+        assert await made.count(Fill) == 3

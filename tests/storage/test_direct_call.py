@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import md5
 
 import psycopg
 import pytest
@@ -45,8 +46,6 @@ async def test_the_server_works_while_the_caller_does_and_one_call_waits_for_the
 
 async def test_more_than_the_kernel_takes_at_once_arrives_whole(platform: Databases) -> None:
     async with calling(platform, "select length($1)::text || md5($1)", "text") as call:
-        from hashlib import md5
-
         value = b"0123456789abcdef" * 1_000_000
         assert await call.send([value]) == b"16000000" + md5(value).hexdigest().encode()
         assert await call.send([b"x"]) == b"1" + md5(b"x").hexdigest().encode()

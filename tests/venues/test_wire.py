@@ -53,6 +53,10 @@ async def request_of(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(length)
 
 
+async def ask(wire: Wire, method: str, target: str, headers: dict[str, str], body: str = "") -> Reply:
+    return await wire.ask(wire.request(method, target, headers, body))
+
+
 def answers(*parts: bytes) -> Talk:
     """Every request of every connection with these parts, a moment apart."""
 
@@ -81,7 +85,7 @@ def answers(*parts: bytes) -> Talk:
 async def test_an_answer_is_read_however_it_comes(parts: tuple[bytes, ...]) -> None:
     async with server(answers(*parts)) as port, wire_to(port) as wire:
         for _ in range(3):  # the connection is kept in order
-            reply = await wire.ask(wire.request("POST", "/order", {}, "a=1"))
+            reply = await ask(wire, "POST", "/order", {}, "a=1")
             assert (reply.status, reply.body) == (200, b"ok")
 
 
@@ -102,8 +106,8 @@ async def test_what_arrives_is_what_was_asked_as_an_independent_server_reads_it(
     await site.start()
     port = runner.addresses[0][1]
     async with wire_to(port) as wire:
-        reply = await wire.ask(wire.request("POST", "/api/v3/order", {"X-Key": "k"}, "symbol=BTCUSDT&signature=ab"))
-        await wire.ask(wire.request("DELETE", "/api/v3/order?a=b%20c", {"X-Key": "k"}))
+        reply = await ask(wire, "POST", "/api/v3/order", {"X-Key": "k"}, "symbol=BTCUSDT&signature=ab")
+        await ask(wire, "DELETE", "/api/v3/order?a=b%20c", {"X-Key": "k"})
     await runner.cleanup()
     host = f"127.0.0.1:{port}"
     assert seen == [
@@ -123,9 +127,7 @@ async def test_requests_at_once_have_connections_of_their_own() -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     async with server(talk) as port, wire_to(port) as wire:
-        replies = await asyncio.gather(
-            *(wire.ask(wire.request("POST", "/", {}, f"n={number}")) for number in range(20))
-        )
+        replies = await asyncio.gather(*(ask(wire, "POST", "/", {}, f"n={number}") for number in range(20)))
     assert [reply.body.decode() for reply in replies] == [f"n={number}" for number in range(20)]
 
 
@@ -150,7 +152,7 @@ async def test_an_answer_that_breaks_off_is_an_error_and_nothing_is_sent_again(a
 
     async with server(talk) as port, wire_to(port) as wire:
         with pytest.raises(BrokenAnswerError):
-            await wire.ask(wire.request("POST", "/order", {}, "a=1"))
+            await ask(wire, "POST", "/order", {}, "a=1")
         assert len(received) == 1
 
 
@@ -167,9 +169,9 @@ async def test_silence_ends_with_the_time_out_and_its_late_answer_is_nobodys() -
 
     async with server(talk) as port, wire_to(port) as wire:
         with pytest.raises(TimeoutError):
-            await wire.ask(wire.request("POST", "/first", {}, "a=1"))
+            await ask(wire, "POST", "/first", {}, "a=1")
         late.set()
-        assert (await wire.ask(wire.request("POST", "/second", {}, "a=1"))).body == b"ok"
+        assert (await ask(wire, "POST", "/second", {}, "a=1")).body == b"ok"
 
 
 async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> None:
@@ -184,7 +186,7 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> No
 
     async with server(talk) as port, wire_to(port) as wire:
         for _ in range(3):
-            assert (await wire.ask(wire.request("POST", "/", {}, "a=1"))).status == 200
+            assert (await ask(wire, "POST", "/", {}, "a=1")).status == 200
             await asyncio.sleep(0.05)
     assert len(connections) == 3
 
@@ -198,11 +200,11 @@ async def test_one_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.
         await whole(reader, writer)
 
     async with server(talk) as port, wire_to(port) as wire:
-        await wire.ask(wire.request("POST", "/", {}, ""))
-        await wire.ask(wire.request("POST", "/", {}, ""))
+        await ask(wire, "POST", "/", {}, "")
+        await ask(wire, "POST", "/", {}, "")
         assert len(connections) == 1
         monkeypatch.setattr(wire_module, "KEEP_SECONDS", 0.0)
-        await wire.ask(wire.request("POST", "/", {}, ""))
+        await ask(wire, "POST", "/", {}, "")
     assert len(connections) == 2
 
 
@@ -211,14 +213,14 @@ async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
     long = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 2_000
     async with server(answers(long)) as port, wire_to(port) as wire:
         with pytest.raises(BrokenAnswerError, match="longer than 1000 bytes"):
-            await wire.ask(wire.request("POST", "/", {}, ""))
+            await ask(wire, "POST", "/", {}, "")
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Other: b", "a\nb", "k\u00e9y"])
 async def test_no_header_can_end_a_line_and_errors_do_not_tell_it(value: str) -> None:
     async with server(answers(OK)) as port, wire_to(port) as wire:
         with pytest.raises(ValueError, match="X-Key cannot be sent") as told:
-            await wire.ask(wire.request("POST", "/", {"X-Key": value}, ""))
+            await ask(wire, "POST", "/", {"X-Key": value}, "")
     assert value not in str(told.value)
 
 
@@ -235,14 +237,14 @@ async def test_tls_goes_to_the_server_of_that_name_alone(tmp_path: Path) -> None
     trusting = ssl.create_default_context(cafile=str(certificate))
     async with server(answers(OK), served) as port:
         async with wire_to(port, trusting) as wire:
-            replies: list[Reply] = [await wire.ask(wire.request("POST", "/", {}, "a=1")) for _ in range(2)]
+            replies: list[Reply] = [await ask(wire, "POST", "/", {}, "a=1") for _ in range(2)]
             assert [reply.body for reply in replies] == [b"ok", b"ok"]
         async with wire_to(port, trusting, host="localhost") as wire:
             with pytest.raises(ssl.SSLCertVerificationError):
-                await wire.ask(wire.request("POST", "/", {}, "a=1"))
+                await ask(wire, "POST", "/", {}, "a=1")
         async with wire_to(port, ssl.create_default_context()) as wire:
             with pytest.raises(ssl.SSLCertVerificationError):
-                await wire.ask(wire.request("POST", "/", {}, "a=1"))
+                await ask(wire, "POST", "/", {}, "a=1")
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:

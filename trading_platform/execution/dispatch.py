@@ -39,9 +39,7 @@ class Dispatch:
         self._booking = asyncio.Lock()
 
     def put(self, order: Outgoing) -> None:
-        """Send an order whose intent is SENDING in the books. Raises what an earlier one met with."""
-        if self._shares.troubles:
-            raise self._shares.troubles[0]
+        """Send an order whose intent is SENDING in the books, whatever others met with: what is written has to go out."""
         user, account = order.portfolio.user_id, order.portfolio.account_id
         self._shares.put(Errand(user, account, partial(self._send, order), order.intent.purpose == "exit"))
 

@@ -72,8 +72,7 @@ class FairShares:
         """Of those with something waiting: whoever was served goes to the end."""
         self._busy: set[AccountId] = set()
         self._flights: set[asyncio.Task[None]] = set()
-        self.troubles: list[BaseException] = []
-        """What went wrong so far. It stops the account's other errands alone."""
+        self._troubles: list[BaseException] = []
 
     def put(self, errand: Errand) -> None:
         self._turns.setdefault(errand.user_id, Queue()).put(errand)
@@ -84,10 +83,10 @@ class FairShares:
             flight.add_done_callback(self._flights.discard)
 
     async def drained(self) -> list[BaseException]:
-        """Wait until nothing waits or is on the wire; returns what went wrong."""
+        """Wait until nothing waits or is on the wire; returns what went wrong. That stops the account's others alone."""
         while self._flights:
             await asyncio.wait(self._flights)
-        return self.troubles
+        return self._troubles
 
     def _take(self) -> Errand | None:
         """The errand of the next user whose turn it is; None while all that wait are of busy accounts."""
@@ -109,7 +108,7 @@ class FairShares:
             try:
                 await following.send()
             except BaseException as trouble:  # told to the caller, after the others' orders are through
-                self.troubles.append(trouble)
+                self._troubles.append(trouble)
                 self._forget(following)
             finally:
                 self._busy.discard(following.account_id)

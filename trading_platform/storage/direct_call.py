@@ -31,7 +31,7 @@ class DirectCall:
         self._types = [connection.adapters.types[name].oid for name in types]
         self._answer: asyncio.Future[bytes | None] | None = None
         self._result: PGresult | None = None
-        self._open, self._flushing = True, False
+        self._open = True
         self._loop, self._socket = asyncio.get_running_loop(), self._pgconn.socket
         self._loop.add_reader(self._socket, self._readable)
 
@@ -47,8 +47,7 @@ class DirectCall:
         if self._answer is not None:
             raise psycopg.InterfaceError("the answer to an earlier call is still to come on this connection")
         self._pgconn.send_query_params(self._command, values, param_types=self._types)
-        self._answer = self._loop.create_future()
-        answer = self._answer
+        answer = self._answer = self._loop.create_future()
         self._flush()
         return answer
 
@@ -61,15 +60,12 @@ class DirectCall:
     def _flush(self) -> None:
         """Send what the kernel has not taken yet: a long list of values may not fit at once."""
         try:
-            rest = self._pgconn.flush()
+            if self._pgconn.flush():
+                self._loop.add_writer(self._socket, self._flush)
+            else:
+                self._loop.remove_writer(self._socket)
         except psycopg.Error as error:
             self._fail(error)
-            return
-        if rest:
-            self._loop.add_writer(self._socket, self._flush)
-        elif self._flushing:
-            self._loop.remove_writer(self._socket)
-        self._flushing = bool(rest)
 
     def _readable(self) -> None:
         try:

@@ -54,8 +54,8 @@ def plan_for(contract: Contract, now: datetime, rules: ExpiryRules) -> ExpiryPla
     """What the calendar asks of a position in `contract`.
 
     Futures on an index are rolled; those on a share too, but earlier, before they end in delivery. Options are left on
-    their last day; on a share, in the days before. Leaving on a last day is due ahead of
-    the platform's own square-off time, which is ahead of the broker's.
+    their last day; on a share, in the days before. Leaving on a last day is due ahead of the platform's own square-off
+    time, which is ahead of the broker's.
     """
     if contract.expiry is None:
         return ExpiryPlan(Action.KEEP, None, "it does not expire")
